@@ -76,6 +76,7 @@ mod inherited_descriptors;
 mod linger;
 mod outcome;
 mod output;
+mod prepared;
 mod procfs;
 mod program_signal;
 mod report;
@@ -104,6 +105,7 @@ pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputFilter, OutputFollower, OutputInterceptor, OutputLength,
     OutputLimits, OutputPage, OutputStorage, OutputStorageExt, OutputStream, OutputWriter,
 };
+pub use prepared::PreparedCommand;
 pub use program_signal::{SignalError, SignalTarget, signal_program};
 pub use report::{ReportError, report, report_detached, sweep_sockets};
 pub use run_error::RunError;

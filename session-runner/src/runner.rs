@@ -22,6 +22,7 @@ use crate::output::{
     OutputError, OutputInterceptor, OutputLimits, OutputStorage, OutputStorageExt as _, OutputStream,
     OutputWriter,
 };
+use crate::prepared::PreparedCommand;
 use crate::report::protocol::{DetachedOwner, Refusal, Request, accept_report};
 use crate::report::socket::ReportSocket;
 use crate::run_error::RunError;
@@ -30,6 +31,7 @@ use crate::running::Running;
 use crate::streams::Streams;
 use crate::supervisor::client::{Launch, LaunchError, Orders, launch};
 use crate::supervisor::leftovers;
+use crate::supervisor::waiting::WaitingSupervisor;
 use crate::terminal::pty::{Pty, TerminalSize};
 use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
@@ -147,7 +149,8 @@ impl Runner {
     /// # Errors
     /// If the session cannot be created, or if the program cannot be started; then the session has failed.
     pub async fn spawn(&self, config: SessionConfig, command: Command) -> Result<Running, RunError> {
-        let id = self.create(config, &command).await?;
+        let command = command.prepare();
+        let id = self.create(config, command.command()).await?;
         let session = self.manager.start_session(id).await?;
         self.run(session, command).await
     }
@@ -182,6 +185,7 @@ impl Runner {
             stored.origin.as_ref().and_then(Command::from_origin).ok_or(RunError::NoProgram { id })?;
         let command = with(command);
         check_supervisor(&command)?;
+        let command = command.prepare();
         let session = if stored.state == SessionState::Created {
             self.manager.start_session(id).await?
         } else {
@@ -190,11 +194,17 @@ impl Runner {
         self.run(session, command).await
     }
 
-    /// Runs a program under a session that this process owns.
+    /// Runs a program under a session that this process owns. It starts sooner with a command that was
+    /// [prepared](Command::prepare) before the session was created.
     ///
     /// # Errors
     /// Those of [`spawn`](Self::spawn).
-    pub async fn run(&self, session: Session, command: Command) -> Result<Running, RunError> {
+    pub async fn run(
+        &self,
+        session: Session,
+        command: impl Into<PreparedCommand>,
+    ) -> Result<Running, RunError> {
+        let PreparedCommand { command, supervisor } = command.into();
         check_supervisor(&command)?;
         session.set_request_handling(RequestHandling::External);
         // Processes of the previous attempt may still be ending.
@@ -226,7 +236,7 @@ impl Runner {
                 tracing::info!(session = %session.id(), ended, "ended leftover processes of a former run");
             }
         }
-        match self.launch(&session, &command, lock).await {
+        match self.launch(&session, &command, supervisor, lock).await {
             Ok(run_loop) => Ok(Running::new(run_loop, self.output.clone())),
             Err(error) => {
                 session.fail(launch_failure(&command.shown_program(), &error)).await?;
@@ -256,6 +266,7 @@ impl Runner {
         &self,
         session: &Session,
         command: &Command,
+        supervisor: Option<WaitingSupervisor>,
         lock: Option<HeldSessionLock>,
     ) -> Result<RunLoop, LaunchError> {
         let own = LaunchError::own;
@@ -291,7 +302,7 @@ impl Runner {
         let (master, slave) = terminal.map(|Pty { master, slave }| (master, slave)).unzip();
         let device =
             slave.as_ref().and_then(|slave| rustix::fs::fstat(slave).ok()).map(|found| found.st_rdev);
-        let supervised = launch(Launch {
+        let order = Launch {
             argv: command.argv.clone(),
             cwd: command.directory().map_err(LaunchError::Directory)?,
             env,
@@ -304,8 +315,8 @@ impl Runner {
             own_session: command.own_session,
             umask: command.umask,
             socket: Some(socket.path().to_owned()),
-        })
-        .await?;
+        };
+        let supervised = launch(order, supervisor).await?;
         orders.send_replace(Some(supervised.orders.clone()));
         let streams = captured.into_iter().map(|(stream, pipe)| self.captured_stream(stream, pipe, command));
         let streams = streams.collect::<io::Result<Vec<_>>>().map_err(own)?;

@@ -4,7 +4,7 @@
 
 use sessionkit::log::{OwnerLoss, PauseReason};
 use sessionkit::runner::{
-    BackgroundProcess, ChildState, Command, Ended, Forwarding, RunReport, Runner, Running,
+    BackgroundProcess, ChildState, Command, Ended, Forwarding, PreparedCommand, RunReport, Runner, Running,
     STOPPED_FROM_TERMINAL, Stdin, TerminalEnd, close_inherited_descriptors,
 };
 use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
@@ -38,7 +38,7 @@ pub(crate) async fn run(
     store: &Store,
     runner: &Runner,
     session: Session,
-    command: Command,
+    command: PreparedCommand,
     signals: Signals,
     plan: Plan,
 ) -> Result<u8> {
@@ -77,7 +77,7 @@ async fn run_viewed(
     store: &Store,
     runner: &Runner,
     session: Session,
-    command: Command,
+    command: PreparedCommand,
     mut signals: Signals,
     viewers: &mut Viewers,
 ) -> Result<Ran> {

@@ -5,8 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -17,8 +16,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use super::entry::{FAILED, supervisor_arguments};
+use super::entry::FAILED;
 use super::messages::{ORPHAN_GRACE, Order, Report, Spare, Start, Step, encode, send_start};
+use super::waiting::WaitingSupervisor;
 
 /// Signals that do not stay ignored through a supervisor: the standard library resets SIGPIPE, and owner and supervisor
 /// need SIGCHLD. All others are inherited, because no process in between catches an ignored signal.
@@ -251,10 +251,20 @@ pub(crate) struct Supervised {
     pub(crate) reports: Reports,
 }
 
-/// Starts a supervisor and, through it, the program.
-pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
-    let arguments = supervisor_arguments().ok_or(LaunchError::NoSupervisor)?;
-    let (socket, process) = start_supervisor(launch, arguments).map_err(LaunchError::own)?;
+/// Starts a program under a supervisor: the one that waits for it, or a new one.
+pub(crate) async fn launch(
+    launch: Launch,
+    waiting: Option<WaitingSupervisor>,
+) -> Result<Supervised, LaunchError> {
+    let alive = waiting.and_then(WaitingSupervisor::if_alive);
+    let waiting = match alive {
+        Some(waiting) => waiting,
+        None => WaitingSupervisor::start(launch.own_session || launch.terminal.is_some())
+            .ok_or(LaunchError::NoSupervisor)?
+            .map_err(LaunchError::own)?,
+    };
+    let WaitingSupervisor { socket, process } = waiting;
+    let socket = order_start(launch, socket).map_err(LaunchError::own)?;
     let (read, write) = socket.into_split();
     let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process, stays: false };
     let orders = Orders { socket: Arc::new(Mutex::new(Outgoing { socket: write, bytes: Vec::new() })) };
@@ -276,28 +286,8 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
     }
 }
 
-fn start_supervisor(
-    launch: Launch,
-    arguments: impl Iterator<Item = OsString>,
-) -> io::Result<(UnixStream, Child)> {
-    let (owner_end, supervisor_end) = StdStream::pair()?;
-    // Not the path that it was started from: that file may have been replaced.
-    let mut command = tokio::process::Command::new("/proc/self/exe");
-    if let Some(name) = std::env::args_os().next() {
-        command.arg0(name);
-    }
-    command
-        .args(arguments)
-        .stdin(Stdio::from(OwnedFd::from(supervisor_end)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if !launch.own_session && launch.terminal.is_none() {
-        // Protected from the terminal's signals from the start. The others call `setsid`, which fails for a group leader.
-        command.process_group(0);
-    }
-    keep_children()?;
-    let process = command.spawn()?;
-    drop(command);
+/// Sends the first order.
+fn order_start(launch: Launch, supervisor: StdStream) -> io::Result<UnixStream> {
     let Launch { argv, cwd, env, stdin, stdout, stderr, outputs, terminal, lock, own_session, umask, socket } =
         launch;
     let start = Start {
@@ -317,23 +307,13 @@ fn start_supervisor(
     descriptors.extend(outputs.iter().map(|(_, output)| output.as_fd()));
     descriptors.extend(terminal.as_ref().map(AsFd::as_fd));
     descriptors.extend(lock.as_ref().map(AsFd::as_fd));
-    match send_start(&owner_end, start, &descriptors) {
+    match send_start(&supervisor, start, &descriptors) {
         // The process has ended already. Its reports end, too, and its status says why.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         sent => sent?,
     }
-    owner_end.set_nonblocking(true)?;
-    Ok((UnixStream::from_std(owner_end)?, process))
-}
-
-/// Catches SIGCHLD if this process was started with it ignored: children would leave no exit status.
-fn keep_children() -> io::Result<()> {
-    static CAUGHT: OnceLock<()> = OnceLock::new();
-    let child = Signal::CHILD.as_raw();
-    if session_inherit::is_ignored(child) && CAUGHT.set(()).is_ok() {
-        signal_hook::flag::register(child, Arc::default())?;
-    }
-    Ok(())
+    supervisor.set_nonblocking(true)?;
+    UnixStream::from_std(supervisor)
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
         return Box::pin(viewer::run(context, plan)).await;
     }
     let signals = Signals::catch()?;
+    let command = plan.apply(reproduction.command).prepare();
     let resumed = match stored.state {
         SessionState::Created => manager.start_session(id).await,
         SessionState::Running { .. }
@@ -86,7 +87,6 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
         context.hint(difference, &[id], &["show", &id.to_string()]);
     }
     hints::report_crashed(context, &store, Some(id)).await?;
-    let command = plan.apply(reproduction.command);
     Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals, plan)).await
 }
 

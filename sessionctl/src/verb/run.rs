@@ -47,7 +47,8 @@ pub(crate) async fn create_and_run(
     plan: Plan,
 ) -> Result<u8> {
     let (manager, runner) = (store.manager(), store.runner()?);
-    let id = match runner.create(config, &command).await {
+    let command = command.prepare();
+    let id = match runner.create(config, command.command()).await {
         Ok(id) => id,
         Err(error) => {
             // Retires the owner, so that no files of it are left.

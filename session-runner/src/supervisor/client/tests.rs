@@ -1,6 +1,7 @@
 //! Tests with trees of real processes.
 
 use std::io::{BufRead, BufReader, PipeReader};
+use std::process::Stdio;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -65,12 +66,16 @@ impl Program {
     }
 
     async fn start(self) -> (Supervised, BufReader<PipeReader>) {
-        (launch(self.launch).await.unwrap(), BufReader::new(self.output))
+        (launch(self.launch, None).await.unwrap(), BufReader::new(self.output))
     }
 
     async fn start_error(self) -> LaunchError {
-        launch(self.launch).await.unwrap_err()
+        launch(self.launch, None).await.unwrap_err()
     }
+}
+
+fn waiting() -> WaitingSupervisor {
+    WaitingSupervisor::start(false).expect("this binary can act as one").unwrap()
 }
 
 fn mark() -> String {
@@ -524,16 +529,36 @@ fn consecutive_programs_leak_no_descriptors() {
 fn the_owners_death_before_the_first_report_is_noticed() {
     let mark = mark();
     runtime().block_on(async {
-        let arguments = supervisor_arguments().unwrap();
-        let (socket, mut process) =
-            start_supervisor(Program::new(&mark, "sleep 60; :").launch, arguments).unwrap();
-        drop(socket);
+        let WaitingSupervisor { socket, mut process } = waiting();
+        drop(order_start(Program::new(&mark, "sleep 60; :").launch, socket).unwrap());
         tokio::time::timeout(Duration::from_secs(20), process.wait())
             .await
             .expect("the supervisor exits")
             .unwrap();
     });
     assert_eq!(marked(&mark), [0; 0]);
+}
+
+#[test]
+fn a_supervisor_without_a_program_exits_with_its_owner() {
+    runtime().block_on(async {
+        let WaitingSupervisor { socket, mut process } = waiting();
+        drop(socket);
+        let status = tokio::time::timeout(Duration::from_secs(20), process.wait()).await.expect("it exits");
+        assert!(status.unwrap().success());
+    });
+}
+
+#[test]
+fn a_program_runs_whatever_ends_the_supervisor_that_waited() {
+    runtime().block_on(async {
+        let mut waiting = waiting();
+        waiting.process.kill().await.unwrap();
+        let Program { launch: order, output } = Program::new(&mark(), "echo printed");
+        let mut supervised = launch(order, Some(waiting)).await.unwrap();
+        assert_eq!(lines(&mut BufReader::new(output), 1), ["printed"]);
+        while supervised.reports.next().await.is_some() {}
+    });
 }
 
 /// Kills an owner in its own process at a random point: its tree, without sessions of their own, is gone soon after.
