@@ -442,6 +442,8 @@ fn a_pause_from_elsewhere_returns_the_terminal() {
     assert_eq!(fixture.show("p")["status"], "paused", "only a resume request ends this pause");
     ask("resume");
     fixture.wait_for("p", "the resume", |shown| shown["status"] == "running");
+    // What is typed before the program has its terminal again is echoed.
+    support::eventually("the modes of the program", || screen.modes().contains(" -echo "));
     screen.line("lunch");
     screen.until_line("got lunch");
     screen.until_prompt();
