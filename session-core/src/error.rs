@@ -108,6 +108,13 @@ pub enum SessionError {
         /// Its state.
         state: crate::machine::StateName,
     },
+    /// The session has lost its owner, but processes of its program are left: its end cannot be recorded yet.
+    StillRunning {
+        /// The session.
+        id: SessionId,
+        /// The ids of the processes; none if only the process that supervises them is known to be left.
+        processes: Vec<u32>,
+    },
     /// The manager was shut down.
     ShutDown,
 }
@@ -138,6 +145,13 @@ impl fmt::Display for SessionError {
             Self::AlreadyCompleted { id } => write!(f, "session {id} has already completed"),
             Self::OwnedHere { id } => write!(f, "session {id} is already run by this process"),
             Self::Unfinished { id, state } => write!(f, "session {id} has not ended: it is {state}"),
+            Self::StillRunning { id, processes } if processes.is_empty() => {
+                write!(f, "the program of session {id} is still being ended")
+            }
+            Self::StillRunning { id, processes } => {
+                write!(f, "processes of session {id} could not be ended: pid")?;
+                processes.iter().try_for_each(|pid| write!(f, " {pid}"))
+            }
             Self::ShutDown => f.write_str("the manager was shut down"),
         }
     }
@@ -160,6 +174,7 @@ impl Error for SessionError {
             | Self::InvalidArgument { .. }
             | Self::Cancelled { .. }
             | Self::Unfinished { .. }
+            | Self::StillRunning { .. }
             | Self::ShutDown => None,
         }
     }
@@ -200,6 +215,7 @@ impl SessionError {
             Self::Owned { .. }
             | Self::OwnedHere { .. }
             | Self::Contended { .. }
+            | Self::StillRunning { .. }
             | Self::Unfinished { .. } => ErrorCode::Conflict,
             Self::Ambiguous { .. } => ErrorCode::Ambiguous,
             Self::InvalidArgument { .. } | Self::Payload { .. } => ErrorCode::InvalidArgument,

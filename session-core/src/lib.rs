@@ -132,7 +132,7 @@ pub mod backend {
     pub use crate::event::{FORMAT, Role};
     pub use crate::log_writer::Imported;
     pub use crate::machine::{Lifecycle, Rule, rule};
-    pub use crate::manager::{Dispatcher, EventSink, NameCounter};
+    pub use crate::manager::{Dispatcher, EventSink, Leftovers, NameCounter};
     pub use crate::presence::{
         FileSystem, HeldSessionLock, LocalPresence, Presence, PresenceGuard, ProcessPresence, SessionLock,
         file_system, this_process,

@@ -115,6 +115,7 @@ pub use running::Running;
 pub use session_core::Terminal;
 pub use supervisor::client::LaunchError;
 pub use supervisor::entry::{supervise_main, supervise_test};
+pub use supervisor::leftovers::ProgramLeftovers;
 pub use supervisor::messages::{BackgroundProcess, Ended, Escaped};
 pub use terminal::attach_socket::attachable_sessions;
 pub use terminal::client::{AttachError, ViewerConnection, ViewerEvent, ViewerOptions, type_text};

@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use session_core::backend::{HeldSessionLock, LocalPresence};
 use session_core::{
-    Durability, ErrorCode, Failure, FailureCause, RequestHandling, Session, SessionConfig, SessionError,
-    SessionId, SessionManager, SessionState,
+    Durability, ErrorCode, Failure, FailureCause, Liveness, RequestHandling, Session, SessionConfig,
+    SessionError, SessionId, SessionManager, SessionState,
 };
 use tokio::sync::watch;
 
@@ -231,7 +231,7 @@ impl Runner {
             None => None,
         };
         if lock.is_some() && session.attempt() > 1 {
-            let ended = leftovers::end_former_runs(session.id()).await;
+            let ended = leftovers::end_former_runs(session.id()).await?;
             if ended > 0 {
                 tracing::info!(session = %session.id(), ended, "ended leftover processes of a former run");
             }
@@ -250,16 +250,20 @@ impl Runner {
     /// only if an owner and its supervisor were both killed. Running a session again does this by itself; call it to
     /// end a session whose owner is dead.
     ///
-    /// The processes get TERM, and KILL after a second. Does nothing while their owner or supervisor is alive.
+    /// The processes get TERM, and KILL after a second; a supervisor that is still alive does that, and is waited for. Does
+    /// nothing while their owner is alive, or may be and its supervisor is.
     ///
     /// # Errors
-    /// If the session's lock cannot be tested. Without [`locks`](Self::locks) no process is ever found.
+    /// `CONFLICT` if processes are left after a limited time; errors of the locks. Without [`locks`](Self::locks) no
+    /// process is ever found.
     pub async fn end_leftovers(&self, id: SessionId) -> Result<usize, SessionError> {
         let Some(locks) = &self.locks else { return Ok(0) };
-        let Some(held) = locks.session_lock(id).try_acquire()? else { return Ok(0) };
-        let ended = leftovers::end_former_runs(id).await;
-        held.release();
-        Ok(ended)
+        match self.manager.liveness(id).await? {
+            Some(Liveness::Alive) => Ok(0),
+            // Its supervisor may rightly run.
+            Some(Liveness::Unknown { .. }) if locks.session_lock(id).try_acquire()?.is_none() => Ok(0),
+            Some(_) | None => leftovers::end_orphan(locks, id).await,
+        }
     }
 
     async fn launch(

@@ -188,6 +188,7 @@ fn session_of(error: &SessionError) -> Option<SessionId> {
         | SessionError::Payload { id, .. }
         | SessionError::Failed { id, .. }
         | SessionError::Unfinished { id, .. }
+        | SessionError::StillRunning { id, .. }
         | SessionError::Storage(
             StorageError::Conflict { id, .. }
             | StorageError::OutcomeUnknown { id, .. }

@@ -137,7 +137,7 @@ fn the_owner_ends_the_tree_of_a_killed_supervisor() {
 #[test]
 fn the_next_command_ends_leftovers_of_a_double_kill() {
     let fixture = TreesFixture::new();
-    let rounds = number("SESSION_TREE_ROUNDS", 16).div_ceil(8).max(4);
+    let rounds = number("SESSION_TREE_ROUNDS", 16).div_ceil(8).max(6);
     let mut random = SeededRandom::seeded("SESSION_TREE_SEED");
     let mut durations = Durations::default();
     for round in 0..rounds {
@@ -168,10 +168,12 @@ fn the_next_command_ends_leftovers_of_a_double_kill() {
             ]),
         ];
         let before = Instant::now();
-        match round % 4 {
+        match round % 6 {
             0 => drop(fixture.ctl(&["recover", "--policy", "fail"]).exits(0)),
             1 => drop(fixture.ctl(&["recover", "--policy", "pause"]).exits(0)),
             2 => drop(fixture.ctl(&["cancel", &id]).exits(0)),
+            3 => drop(fixture.ctl(&["rm", &id]).exits(0)),
+            4 => drop(fixture.ctl(&["gc", "--older-than", "0s"]).exits(0)),
             _ => {
                 let mut again = Tree::resume(&fixture, &tree);
                 again.wait_until_ready();
@@ -193,6 +195,33 @@ fn the_next_command_ends_leftovers_of_a_double_kill() {
         fixture.ctl(&["recover", "--policy", "fail"]).exits(0);
     }
     durations.print("owner and supervisor killed");
+    fixture.assert_empty_after_gc(random.seed);
+}
+
+/// The supervisor of a killed owner ends the tree within a second or two. The session's end used to be recorded before
+/// that, so that a next attempt could run next to it; and for ever before it, if the supervisor was stopped.
+#[test]
+fn the_end_of_an_orphan_is_recorded_after_its_tree() {
+    let fixture = TreesFixture::new();
+    let random = SeededRandom::seeded("SESSION_TREE_SEED");
+    let ways: [&[&str]; 4] =
+        [&["cancel"], &["rm"], &["recover", "--policy", "fail"], &["gc", "--older-than", "0s"]];
+    for (round, way) in ways.iter().enumerate() {
+        for stop_supervisor in [false, true] {
+            let case = format!("{way:?} stopped {stop_supervisor}");
+            let name = format!("tree-{round}-{stop_supervisor}");
+            let mut tree = Tree::start(&fixture, &name, tree::Members::All);
+            tree.wait_until_ready();
+            tree.kill_owner(stop_supervisor);
+            let tree = tree.wait_killed();
+            let needs_id = ["cancel", "rm"].contains(&way[0]);
+            let args: Vec<&str> = way.iter().copied().chain(needs_id.then_some(name.as_str())).collect();
+            fixture.ctl(&args).exits(0);
+            assert_eq!(tree.supervised_processes(), [], "{case}");
+            wait_until_supervised_are_gone(&[tree], &case);
+            TreesFixture::wait_for_orphans(&case);
+        }
+    }
     fixture.assert_empty_after_gc(random.seed);
 }
 

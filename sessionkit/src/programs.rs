@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use session_core::async_trait::async_trait;
 use session_core::backend::{
-    Batch, ChangeFeed, Expected, HeadPage, LocalPresence, RecordPage, SessionStorage, StorageProfile, Tip,
+    Batch, ChangeFeed, Expected, HeadPage, Leftovers, LocalPresence, RecordPage, SessionStorage,
+    StorageProfile, Tip,
 };
 use session_core::{
     Durability, Head, Result, SessionError, SessionFilter, SessionId, SessionManager, StorageError,
 };
-use session_runner::{FileOutput, OutputStorage, Runner};
+use session_runner::{FileOutput, OutputStorage, ProgramLeftovers, Runner};
 
 use crate::backend::{Backend, SessionFolders};
 use crate::outputs::{Outputs, Starts};
@@ -49,6 +50,12 @@ impl Programs {
             LocalPrograms { locks: LocalPresence::new(&folders.owners), output }
         });
         (storage, Self { local, starts: Arc::default() })
+    }
+
+    /// Returns what ends the programs of sessions that have lost their owner.
+    pub(crate) fn leftovers(&self) -> Option<Arc<dyn Leftovers>> {
+        let locks = self.local.as_ref()?.locks.clone();
+        Some(Arc::new(ProgramLeftovers::new(locks)))
     }
 
     /// Returns the storage of captured output, if output is kept.

@@ -115,6 +115,11 @@ impl Store {
         };
         #[cfg(all(feature = "runner", target_os = "linux"))]
         let (storage, programs) = Programs::of(&backend);
+        #[cfg(all(feature = "runner", target_os = "linux"))]
+        let options = match programs.leftovers() {
+            Some(leftovers) => options.leftovers(leftovers),
+            None => options,
+        };
         #[cfg(not(all(feature = "runner", target_os = "linux")))]
         let storage = backend.storage;
         let (logs, alive) = (Arc::clone(&storage), Arc::clone(&presence));

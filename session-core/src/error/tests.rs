@@ -125,6 +125,7 @@ fn session_parts(error: &SessionError) -> Vec<&'static str> {
         SessionError::AlreadyCompleted { .. } => vec![ID, "already completed"],
         SessionError::OwnedHere { .. } => vec![ID, "already run by this process"],
         SessionError::Unfinished { .. } => vec![ID, "has not ended", "running"],
+        SessionError::StillRunning { .. } => vec![ID, "program"],
         SessionError::ShutDown => vec!["the manager was shut down"],
     }
 }
@@ -148,6 +149,7 @@ fn session_errors() -> Vec<SessionError> {
         SessionError::AlreadyCompleted { id: id() },
         SessionError::OwnedHere { id: id() },
         SessionError::Unfinished { id: id(), state: StateName::Running },
+        SessionError::StillRunning { id: id(), processes: Vec::new() },
         SessionError::ShutDown,
     ]);
     all

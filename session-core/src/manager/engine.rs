@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::identity::Identity;
+use super::leftovers::Leftovers;
 use super::registry::SessionRegistry;
 use super::sinks::Sinks;
 use super::trackers::Trackers;
@@ -21,6 +22,7 @@ pub(crate) struct Engine {
     pub(crate) sinks: Sinks,
     pub(crate) trackers: Trackers,
     pub(crate) intervals: Intervals,
+    pub(crate) leftovers: Option<Arc<dyn Leftovers>>,
     closed: AtomicBool,
 }
 
@@ -36,7 +38,12 @@ pub(crate) struct Intervals {
 }
 
 impl Engine {
-    pub(crate) fn new(writer: LogWriter, identity: Identity, intervals: Intervals) -> Self {
+    pub(crate) fn new(
+        writer: LogWriter,
+        identity: Identity,
+        intervals: Intervals,
+        leftovers: Option<Arc<dyn Leftovers>>,
+    ) -> Self {
         Self {
             writer,
             identity,
@@ -44,6 +51,7 @@ impl Engine {
             sinks: Sinks::default(),
             trackers: Trackers::default(),
             intervals,
+            leftovers,
             closed: AtomicBool::new(false),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Intervals;
+use super::leftovers::Leftovers;
 use super::names::{NameCounter, prefix_of};
 use super::recovery::WorkHandler;
 use crate::config::RecoveryPolicy;
@@ -38,6 +39,7 @@ pub struct ManagerOptions {
     pub(crate) max_attempts: u32,
     pub(crate) recovery: Option<RecoveryPolicy>,
     pub(crate) handlers: Vec<Arc<dyn WorkHandler>>,
+    pub(crate) leftovers: Option<Arc<dyn Leftovers>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Option<Arc<dyn NameCounter>>,
     pub(crate) program: Option<String>,
@@ -54,6 +56,7 @@ impl Default for ManagerOptions {
             max_attempts: 3,
             recovery: Some(RecoveryPolicy::Pause),
             handlers: Vec::new(),
+            leftovers: None,
             clock: Arc::new(SystemClock),
             names: None,
             program: None,
@@ -124,6 +127,14 @@ impl ManagerOptions {
     #[must_use]
     pub fn handler(mut self, handler: Arc<dyn WorkHandler>) -> Self {
         self.handlers.push(handler);
+        self
+    }
+
+    /// Sets what ends the processes of sessions that have lost their owner, before their end is recorded and before they
+    /// are deleted. By default nothing does; the stores of `sessionkit` end the programs of its runner.
+    #[must_use]
+    pub fn leftovers(mut self, leftovers: Arc<dyn Leftovers>) -> Self {
+        self.leftovers = Some(leftovers);
         self
     }
 

@@ -62,9 +62,9 @@ impl Parts {
     ) -> Arc<Self> {
         let intervals = options.intervals();
         let names = Names::new(options.names, options.program);
-        let ManagerOptions { clock, conflict_timeout, max_sessions, .. } = options;
+        let ManagerOptions { clock, conflict_timeout, max_sessions, leftovers, .. } = options;
         let writer = LogWriter { storage, clock, conflict_timeout, max_sessions };
-        let engine = Arc::new(Engine::new(writer, Identity::new(presence), intervals));
+        let engine = Arc::new(Engine::new(writer, Identity::new(presence), intervals, leftovers));
         let recovery = Recovery::new(Arc::clone(&engine), options.handlers, options.max_attempts);
         Arc::new(Self { engine, recovery, names })
     }
@@ -320,6 +320,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn delete_session(&self, id: SessionId) -> Result<()> {
         self.engine().check_open()?;
+        self.engine().end_leftovers(id).await?;
         LockedSession::lock(self.engine(), id).await.delete().await
     }
 

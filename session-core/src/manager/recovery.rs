@@ -105,6 +105,15 @@ enum Plan {
     Acquire(Acquire),
 }
 
+impl Plan {
+    fn ends_session(&self) -> bool {
+        match self {
+            Self::Append(_, outcome) => *outcome != RecoveryOutcome::Paused,
+            Self::Nothing | Self::Acquire(_) => false,
+        }
+    }
+}
+
 /// The recovery of a manager's orphans.
 #[derive(Debug)]
 pub(crate) struct Recovery {
@@ -227,6 +236,9 @@ impl Recovery {
     async fn recover_one(&self, head: &Head, options: &RecoveryOptions) -> Result<Option<RecoveryOutcome>> {
         let mut plan = self.plan(head, options).await?;
         if !options.dry_run && matches!(plan, Plan::Append(..)) {
+            if plan.ends_session() {
+                self.engine.end_leftovers(head.id).await?;
+            }
             let mut decision = PlanAgain { recovery: self, options, plan };
             let mut session = LockedSession::lock(&self.engine, head.id).await;
             session.append(Durability::Flushed, &mut decision).await?;

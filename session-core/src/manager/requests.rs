@@ -115,6 +115,7 @@ pub(crate) async fn cancel(engine: &Engine, id: SessionId, request: CancelReques
             }
         })
     };
+    engine.end_leftovers(id).await?;
     let head = change(engine, id, here, elsewhere).await?;
     Ok(head.state().clone())
 }
@@ -145,6 +146,7 @@ pub(crate) async fn cancel_lost(
 ) -> Result<Option<SessionState>> {
     engine.check_open()?;
     let [asked, cancelled] = cancel_events(engine, request);
+    engine.end_leftovers(id).await?;
     let mut session = LockedSession::lock(engine, id).await;
     if session.owned().is_some() {
         return Ok(None);
@@ -182,6 +184,7 @@ pub(crate) async fn fail(engine: &Engine, id: SessionId, error: Failure) -> Resu
         owner_status.check_unowned(head)?;
         failed()
     };
+    engine.end_leftovers(id).await?;
     change(engine, id, |_, _| failed(), elsewhere).await?;
     Ok(())
 }

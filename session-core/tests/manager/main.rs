@@ -7,6 +7,7 @@ mod common;
 mod cost;
 mod delivery;
 mod faults;
+mod leftovers;
 mod log_lines;
 mod losses;
 mod options;

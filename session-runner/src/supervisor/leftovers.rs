@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
-use session_core::SessionId;
+use session_core::async_trait::async_trait;
+use session_core::backend::{Leftovers, LocalPresence};
+use session_core::{SessionError, SessionId};
 use tokio::time::Instant;
 
 use super::entry::VERB;
@@ -17,6 +19,10 @@ use crate::procfs::{Process, environ, variables};
 use crate::report::socket::{listener_of, record_of_left};
 use crate::variables::{SESSION_VARIABLE, SOCKET_VARIABLE};
 
+/// Time that the supervisor of a dead owner has to end its tree.
+const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after which a supervisor that was stopped is continued.
+const WAKE_SUPERVISOR_AFTER: Duration = Duration::from_millis(200);
 /// Time to search on after the kill signal was due, and the interval between two scans.
 const KILL_TIMEOUT: Duration = Duration::from_secs(3);
 const SCAN_INTERVAL: Duration = Duration::from_millis(10);
@@ -27,16 +33,104 @@ pub(crate) async fn kill(socket: &Path) {
     end(|environ| variables(environ).any(|variable| variable == mark), Duration::ZERO).await;
 }
 
+/// The programs of sessions whose owner died, for a manager: their processes are ended before the session's end is
+/// recorded, and before its log is deleted. What was left running on purpose is spared.
+#[derive(Debug, Clone)]
+pub struct ProgramLeftovers {
+    locks: LocalPresence,
+}
+
+impl ProgramLeftovers {
+    /// Creates them for a store, whose owners and programs hold these locks.
+    #[must_use]
+    pub const fn new(locks: LocalPresence) -> Self {
+        Self { locks }
+    }
+}
+
+#[async_trait]
+impl Leftovers for ProgramLeftovers {
+    async fn end(&self, id: SessionId) -> Result<(), SessionError> {
+        end_orphan(&self.locks, id).await.map(drop)
+    }
+}
+
+/// Ends the processes of a session whose owner is dead, and returns their number: waits for the supervisor, which ends its
+/// tree, and ends what a killed one has left.
+pub(crate) async fn end_orphan(locks: &LocalPresence, id: SessionId) -> Result<usize, SessionError> {
+    let lock = locks.session_lock(id);
+    let start = Instant::now();
+    let mut is_woken = false;
+    let held = loop {
+        if let Some(held) = lock.try_acquire()? {
+            break held;
+        }
+        let waited = start.elapsed();
+        if waited >= SUPERVISOR_TIMEOUT {
+            return Err(SessionError::StillRunning { id, processes: former_runs(id) });
+        }
+        if waited >= WAKE_SUPERVISOR_AFTER && !is_woken {
+            continue_supervisors(id);
+            is_woken = true;
+        }
+        tokio::time::sleep(SCAN_INTERVAL).await;
+    };
+    let ended = end_former_runs(id).await;
+    held.release();
+    ended
+}
+
 /// Ends every process of a former run of this session whose owner is gone, and returns their number. The caller holds
 /// the session's lock, so no supervisor is left that would do it.
+///
+/// # Errors
+/// `StillRunning` if some could not be ended.
+pub(crate) async fn end_former_runs(id: SessionId) -> Result<usize, SessionError> {
+    let found = end(of_former_run(id), ORPHAN_GRACE).await;
+    let processes = former_runs(id);
+    if processes.is_empty() { Ok(found) } else { Err(SessionError::StillRunning { id, processes }) }
+}
+
+/// Returns the processes of former runs of this session whose owner is gone.
+fn former_runs(id: SessionId) -> Vec<u32> {
+    let is_leftover = of_former_run(id);
+    let spared = self_and_ancestors();
+    let processes = Process::all().unwrap_or_default().into_iter();
+    processes
+        .filter(|process| !process.has_ended() && !spared.contains(&process.pid))
+        .filter(|process| is_leftover(&environ(process.pid)))
+        .filter_map(|process| u32::try_from(process.pid.as_raw_nonzero().get()).ok())
+        .collect()
+}
+
+/// Continues the supervisors of former runs that were stopped: they would never end their trees.
+fn continue_supervisors(id: SessionId) {
+    let is_leftover = of_former_run(id);
+    let processes = Process::all().unwrap_or_default();
+    let parents: HashSet<Pid> = processes
+        .iter()
+        .filter(|process| is_leftover(&environ(process.pid)))
+        .filter_map(|process| process.parent)
+        .collect();
+    for process in processes.iter().filter(|process| process.is_stopped() && parents.contains(&process.pid)) {
+        if is_supervisor(process.pid)
+            && let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty())
+            && is_supervisor(process.pid)
+        {
+            let _ = pidfd_send_signal(&handle, Signal::CONT);
+        }
+    }
+}
+
+/// Returns the test for the environment of a process of a former run.
 ///
 /// The session's id alone proves nothing, because any process may have it in its environment. A process of a run also
 /// names a socket, and so the owner that listened there. While that owner is alive, its processes are not touched.
 /// Neither are they if the supervision of their tree has ended in order: then they were left running on purpose.
-pub(crate) async fn end_former_runs(id: SessionId) -> usize {
+fn of_former_run(id: SessionId) -> impl Fn(&[u8]) -> bool {
     let session = format!("{SESSION_VARIABLE}={id}");
     let socket = format!("{SOCKET_VARIABLE}=");
-    let is_leftover = |environ: &[u8]| {
+    move |environ: &[u8]| {
         let mut names = variables(environ).filter_map(|variable| variable.strip_prefix(socket.as_bytes()));
         let is_left_behind = |socket: &[u8]| {
             listener_of(socket).is_some_and(|(pid, start_time)| is_gone(pid, start_time))
@@ -44,8 +138,7 @@ pub(crate) async fn end_former_runs(id: SessionId) -> usize {
         };
         variables(environ).any(|variable| variable == session.as_bytes())
             && names.next().is_some_and(is_left_behind)
-    };
-    end(is_leftover, ORPHAN_GRACE).await
+    }
 }
 
 /// Sends TERM to marked processes, and KILL to those that remain after the grace period. Spares this process and its

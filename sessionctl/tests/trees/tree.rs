@@ -140,6 +140,15 @@ impl Tree {
         self.killed = Some(Instant::now());
     }
 
+    /// Kills the owner, and leaves the supervisor stopped if asked to.
+    pub(crate) fn kill_owner(&mut self, stop_supervisor: bool) {
+        if stop_supervisor {
+            kill_process(self.supervisor(), Signal::STOP).unwrap();
+        }
+        kill_process(self.owner_pid(), Signal::KILL).unwrap();
+        self.killed = Some(Instant::now());
+    }
+
     /// Waits for the death of the killed owner.
     pub(crate) fn wait_killed(mut self) -> Self {
         if let Some(killer) = self.killer.take() {
@@ -189,6 +198,11 @@ impl Tree {
             .map(|(pid, args)| (pid, args[0].clone()))
             .collect()
     }
+
+    /// Returns its live processes that have no session of their own.
+    pub(crate) fn supervised_processes(&self) -> Vec<(i32, String)> {
+        self.live_processes().into_iter().filter(|(pid, _)| !is_apart(*pid)).collect()
+    }
 }
 
 /// Ends the processes of a failed test.
@@ -202,9 +216,13 @@ impl Drop for Tree {
     }
 }
 
+/// Returns `true` for a process that left the session of this process, so that it may outlive its owner.
+fn is_apart(pid: i32) -> bool {
+    session(pid) != session(std::process::id().cast_signed())
+}
+
 /// Waits until no process of these trees is left that has no session of its own, and ends those that have one.
 pub(crate) fn wait_until_supervised_are_gone(trees: &[Tree], case: &str) -> Vec<Duration> {
-    let is_apart = |pid: i32| session(pid) != session(std::process::id().cast_signed());
     let durations = wait_until_none(trees, case, |pid| !is_apart(pid));
     for pid in trees.iter().flat_map(Tree::live_processes).map(|(pid, _)| pid) {
         assert!(is_apart(pid), "{case}: {pid}");
