@@ -200,7 +200,7 @@ impl SessionError {
 
     /// Returns the stable code.
     #[must_use]
-    pub const fn code(&self) -> ErrorCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Self::Storage(error) => error.code(),
             Self::Transition { source, .. } => match source {

@@ -68,6 +68,7 @@
 // Shows the features that an item needs in the documentation on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod blocking;
 mod callback;
 mod cancellation;
 mod code;
@@ -128,6 +129,7 @@ pub use {manager::MockSessionManager, observer::MockSessionObserver};
 /// The ports and parts for those who write a backend, or put a manager together: storage and presence, records and their
 /// seals, the state machine.
 pub mod backend {
+    pub use crate::blocking::blocking;
     pub use crate::config::check_name;
     pub use crate::event::{FORMAT, Role};
     pub use crate::log_writer::Imported;

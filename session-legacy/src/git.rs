@@ -135,15 +135,21 @@ fn run_git(git: &str, path: &Path, arguments: &[&str]) -> Result<Output, String>
         format!("cannot run git: {error}")
     };
     let mut child = command(git, path, arguments).spawn().map_err(failed)?;
-    let out = reader(child.stdout.take());
-    let stderr = reader(child.stderr.take());
+    let readers = reader(child.stdout.take()).and_then(|out| Ok((out, reader(child.stderr.take())?)));
+    let (out, stderr) = match readers {
+        Ok(readers) => readers,
+        Err(error) => {
+            let _ = child.kill().and_then(|()| child.wait());
+            return Err(failed(error));
+        }
+    };
     let code = wait(&mut child).map_err(failed)?.ok_or("cannot be read by git in time")?;
     Ok(Output { code: code.code(), out: text(out), stderr: text(stderr) })
 }
 
 /// Reads on a thread, so that the process does not block on a full pipe.
-fn reader(pipe: Option<impl io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
+fn reader(pipe: Option<impl io::Read + Send + 'static>) -> io::Result<std::thread::JoinHandle<Vec<u8>>> {
+    std::thread::Builder::new().name("session-git".to_owned()).spawn(move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
             // After an error, the bytes read before it are used.

@@ -171,6 +171,12 @@ fn is_by_pipe(ended: Ended) -> bool {
 }
 
 /// Returns `true` if a later attempt may succeed.
-const fn is_transient(error: &SessionError) -> bool {
-    matches!(error.code(), ErrorCode::StorageFull | ErrorCode::StorageIo | ErrorCode::StorageUnavailable)
+fn is_transient(error: &SessionError) -> bool {
+    matches!(
+        error.code(),
+        ErrorCode::StorageFull
+            | ErrorCode::StorageIo
+            | ErrorCode::StorageUnavailable
+            | ErrorCode::SystemLimit
+    )
 }

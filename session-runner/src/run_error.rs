@@ -33,7 +33,7 @@ pub enum RunError {
 impl RunError {
     /// Returns the stable error code.
     #[must_use]
-    pub const fn code(&self) -> ErrorCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Self::Session(error) => error.code(),
             Self::Launch { error: LaunchError::Limit(_), .. } => ErrorCode::SystemLimit,

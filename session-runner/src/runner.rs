@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use session_core::backend::{HeldSessionLock, LocalPresence};
+use session_core::backend::{HeldSessionLock, LocalPresence, blocking};
 use session_core::{
     Durability, ErrorCode, Failure, FailureCause, Liveness, RequestHandling, Session, SessionConfig,
     SessionError, SessionId, SessionManager, SessionState,
@@ -374,19 +374,7 @@ impl Runner {
         limits: OutputLimits,
     ) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
         let Some(output) = self.output.clone() else { return Ok(None) };
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let open = {
-            let output = Arc::clone(&output);
-            move || drop(sender.send(output.writer_within(id, limits, BUSY_TIMEOUT)))
-        };
-        // Not on a thread of the runtime: that panics where no thread can be started.
-        match std::thread::Builder::new().name("session-output-open".to_owned()).spawn(open) {
-            Ok(_) => match receiver.await {
-                Ok(writer) => writer.map(Some),
-                Err(_) => Ok(None),
-            },
-            Err(_) => output.writer_within(id, limits, BUSY_TIMEOUT).map(Some),
-        }
+        blocking(move || output.writer_within(id, limits, BUSY_TIMEOUT)).await.map(Some)
     }
 }
 

@@ -63,7 +63,7 @@ impl<Q: Send + 'static, R: Send + 'static> LazyThread<Q, R> {
             return Ok(Arc::clone(thread));
         }
         let started = start().map(Arc::new).map_err(|error| StorageError::Unavailable {
-            what: "cannot start a thread: check the thread limit of this user".to_owned(),
+            what: "cannot start a thread".to_owned(),
             source: Some(Arc::new(error)),
         })?;
         *thread = Some(Arc::clone(&started));

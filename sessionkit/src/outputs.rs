@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use session_core::backend::{EventSink, SessionStorage, SessionStorageExt as _};
+use session_core::backend::{EventSink, SessionStorage, SessionStorageExt as _, blocking};
 use session_core::{
     Clock as _, ErrorCode, EventContext, RecoveryReport, SessionEvent, SessionFilter, SessionId,
     SessionManager, StorageError, SystemClock, Timestamp,
@@ -238,10 +238,7 @@ impl Outputs {
             }
             (silent, None)
         };
-        let (silent, found) = match tokio::task::spawn_blocking(read).await {
-            Ok(found) => found,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
+        let (silent, found) = blocking(read).await;
         let now = SystemClock.now();
         for id in silent {
             if self.followed.get(&id).is_some_and(|followed| followed.ended) {
@@ -283,10 +280,7 @@ impl Outputs {
     /// Returns the length of a session's output; 0 if it cannot be read, so that reading it reports the error.
     async fn length(&self, id: SessionId) -> u64 {
         let output = Arc::clone(&self.output);
-        match tokio::task::spawn_blocking(move || output.length(id)).await {
-            Ok(length) => length.map_or(0, |length| length.bytes),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        blocking(move || output.length(id)).await.map_or(0, |length| length.bytes)
     }
 }
 

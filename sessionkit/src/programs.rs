@@ -8,7 +8,7 @@ use std::sync::Arc;
 use session_core::async_trait::async_trait;
 use session_core::backend::{
     Batch, ChangeFeed, Expected, HeadPage, Leftovers, LocalPresence, RecordPage, SessionStorage,
-    StorageProfile, Tip,
+    StorageProfile, Tip, blocking,
 };
 use session_core::{
     Durability, Head, Result, SessionError, SessionFilter, SessionId, SessionManager, StorageError,
@@ -133,10 +133,7 @@ impl SessionStorage for WithFolders {
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
         self.inner.delete(id, tip).await?;
         let folder = self.sessions.join(id.to_string());
-        match tokio::task::spawn_blocking(move || remove(&folder)).await {
-            Ok(removed) => removed,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        blocking(move || remove(&folder)).await
     }
 
     fn profile(&self) -> StorageProfile {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::blocking::blocking;
 use crate::config::SessionConfig;
 use crate::error::Result;
 use crate::event::{Origin, SessionEvent};
@@ -225,10 +226,7 @@ impl SessionManager for ObservableSessionManager {
         let outcome = self.inner.shutdown().await;
         let (dispatcher, caller, grace) = (Arc::clone(&self.dispatcher), thread::current().id(), self.grace);
         // If the future is dropped, the wait continues on its own thread, for the grace period at most.
-        if let Err(error) = tokio::task::spawn_blocking(move || dispatcher.shutdown_for(caller, grace)).await
-        {
-            tracing::error!(%error, "waiting for observers failed");
-        }
+        blocking(move || dispatcher.shutdown_for(caller, grace)).await;
         outcome
     }
 

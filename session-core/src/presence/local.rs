@@ -16,6 +16,7 @@ use super::lock_root::LockRoot;
 use super::session_lock::SessionLock;
 use super::system::{FileSystem, file_system, pid_namespace, process_start_time, this_process};
 use super::{Liveness, Presence, PresenceGuard};
+use crate::blocking::blocking;
 use crate::id::{InstanceId, LockFolderId, SessionId};
 use crate::owner::{Evidence, Owner};
 use crate::storage::StorageError;
@@ -140,8 +141,7 @@ impl LocalPresence {
             return Ok((dir, id));
         }
         // Flushes.
-        let created = tokio::task::spawn_blocking(move || dir.ensure_id(temporary).map(|id| (dir, id))).await;
-        created.map_err(io::Error::other).flatten().map_err(failed)
+        blocking(move || dir.ensure_id(temporary).map(|id| (dir, id))).await.map_err(failed)
     }
 
     fn remove_leftovers(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
@@ -257,9 +257,6 @@ impl Presence for LocalPresence {
     async fn sweep(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
         // Unlike the other methods, the duration of this one depends on the number of files.
         let (this, keep) = (self.clone(), keep.clone());
-        match tokio::task::spawn_blocking(move || this.remove_leftovers(&keep)).await {
-            Ok(result) => result,
-            Err(error) => Err(self.locks.failed("was not swept", io::Error::other(error))),
-        }
+        blocking(move || this.remove_leftovers(&keep)).await
     }
 }

@@ -2,7 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use crate::code::ErrorCode;
 use crate::id::SessionId;
@@ -185,6 +188,12 @@ impl From<LimitError> for StorageError {
     }
 }
 
+/// Returns `true` for an error of a limit: no thread can be started (EAGAIN), or no file opened.
+fn is_system_limit(source: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let errno = source.downcast_ref::<io::Error>().and_then(Errno::from_io_error);
+    matches!(errno, Some(Errno::AGAIN | Errno::MFILE | Errno::NFILE))
+}
+
 fn display_tip(tip: Option<Tip>) -> String {
     tip.map_or_else(|| "nothing".to_owned(), |tip| format!("revision {} ({})", tip.revision, tip.sum))
 }
@@ -192,8 +201,13 @@ fn display_tip(tip: Option<Tip>) -> String {
 impl StorageError {
     /// Returns the stable code.
     #[must_use]
-    pub const fn code(&self) -> ErrorCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
+            Self::Unavailable { source: Some(source), .. } | Self::Io { source, .. }
+                if is_system_limit(&**source) =>
+            {
+                ErrorCode::SystemLimit
+            }
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::Conflict { .. } => ErrorCode::Conflict,
             Self::MaxSessions { .. } => ErrorCode::MaxSessions,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use session_core::SessionId;
+use session_core::backend::blocking;
 use tokio::sync::watch;
 
 use super::storage::{Chunk, OutputError, OutputPage, OutputStorage};
@@ -63,9 +64,6 @@ impl OutputFollower {
 
     async fn read(&self) -> Result<OutputPage, OutputError> {
         let (output, id, next) = (Arc::clone(&self.output), self.id, self.next);
-        match tokio::task::spawn_blocking(move || output.read(id, next, WINDOW)).await {
-            Ok(page) => page,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        blocking(move || output.read(id, next, WINDOW)).await
     }
 }

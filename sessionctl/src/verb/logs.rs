@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use sessionkit::backend::SessionStorageExt as _;
+use sessionkit::backend::{SessionStorageExt as _, blocking};
 use sessionkit::log::Timestamp;
 use sessionkit::runner::{
     Chunk, OutputError, OutputFilter, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
@@ -54,12 +54,12 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     let output = Context::output(&store)?;
     let tail = args.tail;
     let mut from =
-        blocking(id, &output, move |output| tail.map_or(Ok(0), |lines| output.tail(id, lines, filter)))
+        read_output(id, &output, move |output| tail.map_or(Ok(0), |lines| output.tail(id, lines, filter)))
             .await?;
     let mut printer = Printer::new(context, args);
     let mut end = args.follow.then(|| End::new(&store, context, id));
     loop {
-        let page = blocking(id, &output, move |output| output.read(id, from, PAGE)).await?;
+        let page = read_output(id, &output, move |output| output.read(id, from, PAGE)).await?;
         let Some(last) = page.chunks.last() else {
             let Some(end) = &mut end else { break };
             printer.pause()?;
@@ -74,8 +74,8 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
         }
     }
     // The length first: what is printed later is behind it.
-    let length = blocking(id, &output, move |output| output.length(id)).await?;
-    let next = blocking(id, &output, move |output| output.read(id, from, 1)).await?;
+    let length = read_output(id, &output, move |output| output.length(id)).await?;
+    let next = read_output(id, &output, move |output| output.read(id, from, 1)).await?;
     let at_end = next.chunks.is_empty();
     printer.finish(id, length, if at_end { length.bytes.saturating_sub(from) } else { 0 })?;
     hints::report_crashed(context, &store, None).await?;
@@ -155,7 +155,7 @@ impl<'a> Silence<'a> {
         }
         self.since = None;
         let (id, manager) = (head.id, &**store.manager());
-        if blocking(id, &Context::output(store)?, move |output| output.length(id)).await?.bytes > 0 {
+        if read_output(id, &Context::output(store)?, move |output| output.length(id)).await?.bytes > 0 {
             return Ok(());
         }
         let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
@@ -344,13 +344,11 @@ fn visible(context: &Context, stream: OutputStream) -> Visible {
 }
 
 /// Reads output on a thread for blocking work.
-async fn blocking<T: Send + 'static>(
+async fn read_output<T: Send + 'static>(
     id: SessionId,
     output: &Arc<dyn OutputStorage>,
     read: impl FnOnce(&dyn OutputStorage) -> Result<T, OutputError> + Send + 'static,
 ) -> Result<T> {
     let output = Arc::clone(output);
-    let read = tokio::task::spawn_blocking(move || read(&*output)).await;
-    let read = read.expect("reading does not panic and is never aborted");
-    read.map_err(|error| Failure::chain(error.code(), &error).about(id))
+    blocking(move || read(&*output)).await.map_err(|error| Failure::chain(error.code(), &error).about(id))
 }

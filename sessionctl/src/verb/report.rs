@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sessionkit::backend::blocking;
 use sessionkit::log::ProgressReport;
 use sessionkit::runner::{ReportError, SOCKET_VARIABLE, report};
 
@@ -20,8 +21,7 @@ pub(crate) async fn run(args: &Report, context: &Context) -> Result<u8> {
         return Err(Failure::invalid(format!("{SOCKET_VARIABLE} is not set: not inside a session"))
             .next(&["run", "--", "CMD"]));
     };
-    let sent = tokio::task::spawn_blocking(move || report(&socket, update)).await;
-    sent.expect("reporting does not panic and is never aborted").map_err(|error: ReportError| {
+    blocking(move || report(&socket, update)).await.map_err(|error: ReportError| {
         let failure = Failure::chain(error.code(), &error);
         let session = std::env::var("SESSIONCTL_SESSION").ok().and_then(|id| id.parse().ok());
         session.map_or_else(|| Failure::chain(error.code(), &error), |id| failure.about(id))

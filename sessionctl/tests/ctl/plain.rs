@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use sessionkit::SessionConfig;
@@ -226,28 +227,46 @@ fn any_umask_gives_a_private_store_and_reaches_the_program() {
     }
 }
 
+/// A user that no other process has, so that a limit counts only the processes of one command.
+struct LimitedUser {
+    fixture: Fixture,
+    user: String,
+}
+
+impl LimitedUser {
+    fn new() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() || !crate::tmux::has(&["setpriv", "bash"]) {
+            eprintln!("not run: only root can become a user without processes");
+            return None;
+        }
+        let fixture = Fixture::new();
+        let dir = fixture.dir.path();
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        // The binary may be where other users cannot go.
+        std::fs::copy(support::BINARY, dir.join("sessionctl")).unwrap();
+        // Other tests of this process have other users, and so have other processes.
+        let user = 100_000 + std::process::id() * 8 + NEXT.fetch_add(1, Ordering::Relaxed);
+        Some(Self { fixture, user: user.to_string() })
+    }
+
+    /// Runs the command with at most this many processes and threads, over a store of this kind.
+    fn ctl(&self, limit: u32, scheme: &str, arguments: &str) -> support::Ran {
+        let (dir, user) = (self.fixture.dir.path(), self.user.as_str());
+        let script = format!("ulimit -u {limit}; exec ./sessionctl {arguments}");
+        let mut command = support::clean_command("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--clear-groups", "bash", "-c", &script]);
+        let store = format!("{scheme}:{}", dir.join(scheme).display());
+        command.env("SESSIONCTL_STORE", store).env("HOME", dir).current_dir(dir);
+        support::run(command)
+    }
+}
+
 /// With no thread to be had, `run` waited for ever, ignored TERM, or panicked.
 #[test]
 fn a_limit_of_processes_is_a_typed_error() {
-    if !rustix::process::geteuid().is_root() || !crate::tmux::has(&["setpriv", "bash"]) {
-        eprintln!("not run: only root can become a user without processes");
-        return;
-    }
-    let fixture = Fixture::new();
-    let dir = fixture.dir.path();
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();
-    // The binary may be where other users cannot go.
-    let binary = dir.join("sessionctl");
-    std::fs::copy(support::BINARY, &binary).unwrap();
-    // A user that no other process has, in this test or another one.
-    let user = (100_000 + std::process::id() * 4).to_string();
-    let limited = |limit: u32, arguments: &str| {
-        let script = format!("ulimit -u {limit}; exec {} {arguments}", binary.display());
-        let mut command = support::clean_command("setpriv");
-        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "bash", "-c", &script]);
-        command.env("SESSIONCTL_STORE", fixture.url()).env("HOME", dir).current_dir(dir);
-        support::run(command)
-    };
+    let Some(user) = LimitedUser::new() else { return };
+    let limited = |limit: u32, arguments: &str| user.ctl(limit, "file", arguments);
     for limit in 1..=8 {
         for arguments in ["run -- true", "run --detach -- true"] {
             let ran = limited(limit, arguments).fails(125, "SYSTEM_LIMIT");
@@ -256,6 +275,41 @@ fn a_limit_of_processes_is_a_typed_error() {
         assert_eq!(limited(limit, "ls --all --json").exits(0).stdout, "[]\n");
     }
     limited(100, "run -- true").exits(0);
+}
+
+/// Verbs that start no program need no thread: `logs`, `export` and `gc` panicked.
+#[test]
+fn verbs_work_where_no_thread_can_be_started() {
+    let Some(limited) = LimitedUser::new() else { return };
+    for scheme in ["file", "sqlite", "sled"] {
+        let ctl = |limit: u32, arguments: &str| limited.ctl(limit, scheme, arguments);
+        ctl(100, "run -q --name a -- echo printed").exits(0);
+        ctl(100, "run -q --name b -- false").exits(1);
+        ctl(100, "export a b >exported").exits(0);
+        for arguments in [
+            "ls --all",
+            "show a",
+            "why b",
+            "events a",
+            "logs a",
+            "logs a --follow",
+            "wait a",
+            "export a",
+            "verify",
+            "recover",
+            "rm b",
+            "import exported",
+            "gc --older-than 0s",
+        ] {
+            let case = format!("{scheme}: {arguments}");
+            let ran = ctl(1, arguments);
+            if scheme == "file" {
+                assert_eq!(ran.code, Some(0), "{case}: {ran:#?}");
+            } else {
+                assert!(ran.code == Some(0) || ran.stderr.contains("SYSTEM_LIMIT"), "{case}: {ran:#?}");
+            }
+        }
+    }
 }
 
 /// Descriptors above 2 reach the program, and end with it.

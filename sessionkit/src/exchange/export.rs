@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use session_core::SessionId;
-use session_core::backend::SessionStorageExt as _;
+use session_core::backend::{SessionStorageExt as _, blocking};
 use session_runner::{Chunk, OutputCut, OutputStream};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{EXPORT_FORMAT, ExchangeError, Line, StreamName, blocking};
+use super::{EXPORT_FORMAT, ExchangeError, Line, StreamName};
 use crate::store::Store;
 
 /// Bytes of output read at a time.

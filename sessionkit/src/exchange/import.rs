@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use session_core::backend::{Imported, SessionStorageExt as _, Tip};
+use session_core::backend::{Imported, SessionStorageExt as _, Tip, blocking};
 use session_core::{SessionId, StorageError};
 use session_runner::OutputError;
 
+use super::ExchangeError;
 use super::parse::{Item, Parser};
 use super::restore::Restore;
-use super::{ExchangeError, blocking};
 use crate::store::Store;
 
 /// The first pass over a stream: checks that it is a complete, undamaged export. Stores nothing.

@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use session_core::backend::{Imported, SessionStorageExt as _};
+use session_core::backend::{Imported, SessionStorageExt as _, blocking};
 use session_core::{ErrorCode, Liveness, SessionError, SessionFilter, SessionId, StorageError, StoredRecord};
 use session_runner::{OutputError, OutputStorage, OutputStream};
 use tokio::task::JoinSet;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::restore::Restore;
-use super::{ExchangeError, Output, blocking};
+use super::{ExchangeError, Output};
 use crate::store::Store;
 use crate::url::StoreUrl;
 

@@ -118,11 +118,3 @@ impl From<OutputError> for ExchangeError {
         Self::Output(std::sync::Arc::new(error))
     }
 }
-
-/// Runs a blocking closure on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
