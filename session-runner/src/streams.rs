@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 
 use crate::command::{Command, Stdin};
 use crate::output::OutputStream;
@@ -73,8 +76,19 @@ fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
             Err(_) => null(),
         },
         Stdin::Null => null(),
-        Stdin::File(path) => File::open(path).map(OwnedFd::from),
+        Stdin::File(path) => open_input(path),
     }
+}
+
+/// Opens a file as input. A pipe without a writer would block this process.
+fn open_input(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::Fifo {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a named pipe is not read as input"));
+    }
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file)
 }
 
 fn null() -> io::Result<OwnedFd> {

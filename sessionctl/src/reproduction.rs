@@ -1,7 +1,7 @@
 //! A recorded command as it runs again: what of its first run is missing now.
 
-use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 
 use rustix::fs::FileType;
 use sessionkit::log::{Input, Origin};
@@ -9,7 +9,7 @@ use sessionkit::runner::{Command, Stdin};
 use sessionkit::text::{escape_bytes, visible};
 
 use crate::context::Context;
-use crate::foreground;
+use crate::{foreground, plain_file};
 
 /// Names of missing variables that are shown.
 const SHOWN_NAMES: usize = 10;
@@ -49,15 +49,15 @@ pub(crate) fn differences(origin: &Origin) -> Vec<String> {
 fn input_of(origin: &Origin) -> (Stdin, Option<String>) {
     match &origin.input {
         None => (Stdin::Null, None),
-        Some(Input::File(path)) => match File::open(path) {
-            Ok(_) => (Stdin::File(path.clone()), None),
-            Err(error) => {
-                let path = escape_bytes(path.as_os_str()).into_owned();
-                let lost =
-                    format!("the first input, {}, cannot be opened ({error}): it gets none", visible(&path));
-                (Stdin::Null, Some(lost))
-            }
-        },
+        Some(Input::File(path)) => {
+            let why = match plain_file::open(path) {
+                Ok((_, metadata)) if metadata.file_type().is_fifo() => "is a named pipe now".to_owned(),
+                Ok(_) => return (Stdin::File(path.clone()), None),
+                Err(error) => format!("cannot be opened ({error})"),
+            };
+            let path = escape_bytes(path.as_os_str()).into_owned();
+            (Stdin::Null, Some(format!("the first input, {}, {why}: it gets none", visible(&path))))
+        }
         Some(_) => (Stdin::Null, Some("the first input was a pipe, which is gone: it gets none".to_owned())),
     }
 }

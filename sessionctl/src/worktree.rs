@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 
 use sessionkit::backend::check_name;
 
+use crate::plain_file;
+
+/// Bytes that are read of a file `.git`: a path, and a little more.
+const LONGEST_LINK: u64 = 8 * 1024;
+
 /// A linked worktree.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Worktree {
@@ -19,7 +24,7 @@ pub(crate) struct Worktree {
 pub(crate) fn containing(directory: &Path) -> Option<Worktree> {
     let root = directory.ancestors().find(|ancestor| ancestor.join(".git").symlink_metadata().is_ok())?;
     // Fails for the main worktree, where it is a folder.
-    let link = std::fs::read(root.join(".git")).ok()?;
+    let link = plain_file::read(&root.join(".git"), LONGEST_LINK).ok()?;
     let registration =
         PathBuf::from(OsString::from_vec(link.strip_prefix(b"gitdir: ")?.trim_ascii_end().to_vec()));
     let (name, folder) = (registration.file_name()?, registration.parent()?);

@@ -14,6 +14,7 @@ use crate::args::Import;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::json::{self, SCHEMA};
+use crate::plain_file;
 use crate::render::Table;
 
 /// Limit beyond any line of an export: a record is at most 1 MiB, a chunk of output less.
@@ -68,15 +69,11 @@ fn open(path: &Path) -> Result<File> {
         spooled.flush().and_then(|()| spooled.rewind()).map_err(|error| io_failure("read", path, &error))?;
         return Ok(spooled);
     }
-    let file = File::open(path).map_err(|error| io_failure("open", path, &error))?;
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(file),
-        Ok(_) => {
-            let message = format!("{} is not a regular file: pipe it into `import -`", path.display());
-            Err(Failure::invalid(message))
-        }
-        Err(error) => Err(io_failure("read the type of", path, &error)),
+    let (file, metadata) = plain_file::open(path).map_err(|error| io_failure("open", path, &error))?;
+    if metadata.is_file() {
+        return Ok(file);
     }
+    Err(Failure::invalid(format!("{} is not a regular file: pipe it into `import -`", path.display())))
 }
 
 struct Lines<'a> {
