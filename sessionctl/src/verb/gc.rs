@@ -15,8 +15,8 @@ use crate::args::Gc;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::hints;
-use crate::json::{self, SCHEMA};
-use crate::render::{Table, age};
+use crate::json::{self, SCHEMA, SessionOutcome};
+use crate::render::{Table, age, short};
 use crate::status::Status;
 
 #[derive(Serialize)]
@@ -26,6 +26,8 @@ struct Report<'a> {
     /// Sessions without an owner that were cancelled.
     cancelled: &'a [SessionId],
     removed: &'a [SessionId],
+    /// Sessions that could not be read, cancelled or removed.
+    failed: &'a [SessionOutcome],
     /// Number of removed sockets of dead owners.
     sockets: usize,
 }
@@ -38,7 +40,10 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     let is_old = |head: &&Head| head.ended_at.is_some_and(|ended| ended < before);
     // What is cancelled now has ended now, and is removed by a later `gc`.
     let ended: Vec<&Head> = list.heads.iter().filter(is_old).collect();
-    let (mut cancelled, mut failed) = (Vec::new(), None);
+    // The time of its end is unknown, so what cannot be read is not removed.
+    let mut failed: Vec<(SessionId, SessionError)> =
+        list.unreadable.iter().map(|(id, error)| (*id, error.clone().into())).collect();
+    let mut cancelled = Vec::new();
     for head in list.heads.iter().filter(|head| !head.state().is_final() && head.updated_at < before) {
         let (status, _) = super::status_of(manager, head).await;
         if !status.is_lost() {
@@ -47,28 +52,26 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         match if args.dry_run { Ok(true) } else { cancel(context, &store, head, before).await } {
             Ok(true) => cancelled.push((head, status)),
             Ok(false) => {}
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
+            Err(error) => failed.push((head.id, error)),
         }
     }
     if !context.term.json {
         print_cancelled(args, context, &cancelled)?;
     }
-    if let Some(error) = failed {
-        // After what was done is printed.
-        return Err(error);
-    }
-    let (removed, sockets) = if args.dry_run {
-        (ended.iter().map(|head| head.id).collect(), 0)
+    let (removed, swept) = if args.dry_run {
+        (ended.iter().map(|head| head.id).collect(), Ok(0))
     } else {
-        (remove(manager, &ended).await?, sweep(&store).await?)
+        (remove(manager, &ended, &mut failed).await, sweep(&store).await)
     };
+    let sockets = *swept.as_ref().unwrap_or(&0);
     if context.term.json {
         let cancelled: Vec<SessionId> = cancelled.iter().map(|(head, _)| head.id).collect();
         let (cancelled, removed) = (cancelled.as_slice(), removed.as_slice());
-        let report = Report { schema: SCHEMA, dry_run: args.dry_run, cancelled, removed, sockets };
+        let outcome = |(id, error): &(SessionId, SessionError)| {
+            SessionOutcome::failed(*id, error.code(), error.to_string())
+        };
+        let failed = &failed.iter().map(outcome).collect::<Vec<_>>();
+        let report = Report { schema: SCHEMA, dry_run: args.dry_run, cancelled, removed, failed, sockets };
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else if removed.is_empty() {
         context.hint("no sessions ended that long ago", &[], &["ls", "--all"]);
@@ -82,16 +85,24 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         context.term.print(&table.render(&context.term))?;
     }
     hints::report_unknown(context, &store).await?;
-    match list.unreadable.into_iter().next() {
-        // The time of its end is unknown, so it is not removed.
-        Some((id, error)) => Err(Failure::from(error).about(id)),
-        None => Ok(0),
+    // The last one is the failure of the command.
+    let last = failed.pop().map(|(id, error)| Failure::from(error).about(id));
+    for (id, error) in failed {
+        context.hint(&format!("session {} is left: {error}", short(id)), &[id], &["why", &id.to_string()]);
+    }
+    match last {
+        Some(failure) => Err(failure),
+        None => swept.map(|_| 0),
     }
 }
 
 /// Cancels a session, if it still has no owner and no newer event. Returns `true` if it is cancelled.
-async fn cancel(context: &Context, store: &Store, head: &Head, before: Timestamp) -> Result<bool> {
-    let failed = |error| Failure::from(error).about(head.id);
+async fn cancel(
+    context: &Context,
+    store: &Store,
+    head: &Head,
+    before: Timestamp,
+) -> Result<bool, SessionError> {
     super::end_leftovers(context, store, head.id).await?;
     let reason = format!("cancelled by gc: it has no owner, and its last event was {}", ago(head.updated_at));
     let request = CancelRequest::new(reason, super::requester());
@@ -99,7 +110,7 @@ async fn cancel(context: &Context, store: &Store, head: &Head, before: Timestamp
         Ok(Some(state)) => Ok(matches!(state, SessionState::Cancelled { .. })),
         // Resumed, ended or deleted by another process in between.
         Ok(None) | Err(SessionError::Storage(StorageError::NotFound { .. })) => Ok(false),
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -121,16 +132,20 @@ fn print_cancelled(args: &Gc, context: &Context, cancelled: &[(&Head, Status)]) 
 }
 
 /// Removes ended sessions, and returns the ids of those that this process removed.
-async fn remove(manager: &dyn SessionManager, ended: &[&Head]) -> Result<Vec<SessionId>> {
+async fn remove(
+    manager: &dyn SessionManager,
+    ended: &[&Head],
+    failed: &mut Vec<(SessionId, SessionError)>,
+) -> Vec<SessionId> {
     let mut removed = Vec::new();
     for head in ended {
         match manager.delete_session(head.id).await {
             Ok(()) => removed.push(head.id),
             Err(SessionError::Storage(StorageError::NotFound { .. })) => {}
-            Err(error) => return Err(Failure::from(error).about(head.id)),
+            Err(error) => failed.push((head.id, error)),
         }
     }
-    Ok(removed)
+    removed
 }
 
 fn ago(at: Timestamp) -> String {

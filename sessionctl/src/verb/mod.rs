@@ -30,7 +30,7 @@ pub(crate) mod why;
 use sessionkit::log::{PersistedSession, Timestamp, WorkHistory};
 use sessionkit::manager::{Clock as _, Liveness, SystemClock};
 use sessionkit::runner::RunError;
-use sessionkit::{Head, SessionId, SessionManager, Store};
+use sessionkit::{Head, SessionError, SessionId, SessionManager, Store};
 
 use crate::advice::advise_loaded;
 use crate::attachable_terminals::AttachableTerminals;
@@ -56,7 +56,7 @@ pub(crate) async fn status_of(manager: &dyn SessionManager, head: &Head) -> (Sta
 }
 
 /// Ends the leftover processes of a session whose owner and supervisor were both killed.
-async fn end_leftovers(context: &Context, store: &Store, id: SessionId) -> Result<()> {
+async fn end_leftovers(context: &Context, store: &Store, id: SessionId) -> Result<(), SessionError> {
     let ended = store.runner()?.end_leftovers(id).await?;
     if ended > 0 {
         context.hint(

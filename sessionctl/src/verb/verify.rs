@@ -1,6 +1,7 @@
 //! `verify`: checks the stored data of sessions, and repairs it.
 
 use serde::Serialize;
+use sessionkit::manager::StorageError;
 use sessionkit::storage::{Condition, Loss, LossPolicy, SessionHealth, StorageMaintenance};
 use sessionkit::{ErrorCode, SessionError, SessionId, Store};
 
@@ -43,7 +44,7 @@ struct Checked {
     problem: Option<String>,
     /// The accepted loss.
     lost: Option<Lost>,
-    /// The reason why the session could not be checked.
+    /// The reason why the session could not be checked or repaired.
     #[serde(skip)]
     error: Option<SessionError>,
 }
@@ -120,7 +121,28 @@ impl Checked {
 
     /// Returns `true` if nothing has to be done. The next write repairs a torn log, and an accepted loss is settled.
     fn is_ok(&self) -> bool {
-        [Condition::Healthy.as_str(), Condition::Torn.as_str(), QUARANTINED].contains(&self.verdict)
+        self.error.is_none()
+            && [Condition::Healthy.as_str(), Condition::Torn.as_str(), QUARANTINED].contains(&self.verdict)
+    }
+
+    /// Returns `true` if it is damaged, and nothing else than that was in the way of its repair.
+    fn is_damaged(&self) -> bool {
+        self.verdict != UNKNOWN
+            && !self.is_ok()
+            && match &self.error {
+                // The system refused something, or failed.
+                Some(SessionError::Storage(
+                    StorageError::Full { .. }
+                    | StorageError::Io { .. }
+                    | StorageError::Unavailable { source: Some(_), .. },
+                )) => false,
+                Some(_) | None => true,
+            }
+    }
+
+    /// Sets the reason why it could not be repaired.
+    fn not_repaired(&mut self, error: SessionError) {
+        (self.problem, self.error) = (Some(error.to_string()), Some(error));
     }
 }
 
@@ -137,13 +159,14 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
         problems: Vec::new(),
         repairs: Vec::new(),
     };
+    let mut not_repaired = Vec::new();
     if args.repair && (args.ids.is_empty() || damage.is_some()) {
         // Nothing can be repaired before the store itself is.
         let reconciled = storage.reconcile().await.map_err(|error| {
             let failure = Failure::from(error);
             if damage.is_some() { failure.next(&["verify"]) } else { failure }
         })?;
-        report.repairs = reconciled.store;
+        (report.repairs, not_repaired) = (reconciled.store, reconciled.failed);
     } else if !args.ids.is_empty() {
         report.problems.extend(damage);
     }
@@ -154,6 +177,14 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
             let id = ids::resolve(context, &**store.manager(), text, ids::Purpose::Use).await?;
             let found = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
             report.sessions.push(verify_one(&store, storage, args, &found).await);
+        }
+    }
+    for (id, error) in not_repaired {
+        match report.sessions.iter_mut().find(|checked| checked.id == id) {
+            // Repaired since, or the reason is known.
+            Some(checked) if checked.before.is_some() || checked.error.is_some() => {}
+            Some(checked) => checked.not_repaired(error.into()),
+            None => report.sessions.push(Checked::unknown(id, error.into())),
         }
     }
     print(context, &report)?;
@@ -169,19 +200,14 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
             failure.next(&["verify", "--repair"])
         });
     }
-    let Some(worst) = unhealthy.iter().max_by_key(|checked| checked.verdict == Condition::Corrupt.as_str())
-    else {
-        return Ok(0);
-    };
+    let severity =
+        |checked: &&&Checked| (checked.is_damaged(), checked.verdict == Condition::Corrupt.as_str());
+    let Some(worst) = unhealthy.iter().max_by_key(severity) else { return Ok(0) };
     let id = worst.id.to_string();
-    if let Some(refused) = unhealthy.iter().find_map(|checked| checked.error.as_ref())
-        && unhealthy.iter().all(|checked| checked.error.is_some())
-    {
-        // Nothing is known to be damaged.
-        let text = format!("{} of {} sessions could not be checked", unhealthy.len(), report.sessions.len());
-        return Err(Failure::new(refused.code(), format!("{text}: {refused}"))
-            .about(worst.id)
-            .denied_if(refused));
+    if let Some(error) = worst.error.as_ref().filter(|_| !worst.is_damaged()) {
+        let done = if args.repair && worst.verdict != UNKNOWN { "repaired" } else { "checked" };
+        let text = format!("{} of {} sessions could not be {done}", unhealthy.len(), report.sessions.len());
+        return Err(Failure::new(error.code(), format!("{text}: {error}")).about(worst.id).denied_if(error));
     }
     let failure = Failure::new(
         ErrorCode::Corrupt,
@@ -242,7 +268,7 @@ async fn verify_one(
             }
         }
         Err(error) => {
-            checked.problem = Some(error.to_string());
+            checked.not_repaired(error);
             checked
         }
     }

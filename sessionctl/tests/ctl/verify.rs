@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sessionkit::SessionConfig;
 
-use crate::support::Fixture;
+use crate::support::{self, BINARY, Fixture};
 
 struct Damaged {
     fixture: Fixture,
@@ -227,4 +227,64 @@ fn repair_restores_a_session_missing_from_lists() {
     assert!(ran.stdout.contains("unlisted"), "{ran:#?}");
     fixture.ctl(["verify", "--repair"]).exits(0);
     assert_eq!(fixture.json(["ls"]).as_array().map(Vec::len), Some(1));
+}
+
+/// A repair that fails is not a success: it exited with 0, and a refused access was called damage.
+#[test]
+fn a_repair_that_fails_says_why() {
+    let Damaged { fixture, id, log } = session();
+    let mut torn = fs::read(&log).unwrap();
+    torn.extend(b"{\"seq\":");
+    fs::write(&log, torn).unwrap();
+    // No file can be written, for root neither.
+    let repair = |args: &[&str]| {
+        let script = format!("ulimit -f 0; exec {BINARY} verify --repair \"$@\"");
+        let mut command = support::clean_command("sh");
+        command.args(["-c", &script, "sh"]).args(args).env("SESSIONCTL_STORE", fixture.url());
+        support::run(command)
+    };
+    for args in [&[] as &[&str], &[&id], &["--json"], &[&id, "--json"]] {
+        let ran = repair(args).exits(6);
+        assert!(ran.stderr.contains("could not be repaired: "), "{args:?}: {ran:#?}");
+        assert!(ran.stderr.contains("STORAGE_FULL"), "{args:?}: {ran:#?}");
+        assert!(ran.stdout.contains("File too large"), "{args:?}: {ran:#?}");
+    }
+    fixture.ctl(["verify", "--repair"]).exits(0);
+    assert!(fs::read(&log).unwrap().ends_with(b"}\n"));
+}
+
+/// `gc` ended at the first session that it could not remove, and named only one that it could not read.
+#[test]
+fn gc_names_every_session_that_it_leaves() {
+    let fixture = Fixture::new();
+    let [unreadable, other, kept, gone] = ["a", "b", "c", "d"].map(|name| {
+        fixture.ctl(["run", "-q", "--name", name, "--", "true"]).exits(0);
+        fixture.show(name)["id"].as_str().unwrap().to_owned()
+    });
+    let folder = |id: &str| fixture.store().join("sessions").join(id);
+    for id in [&unreadable, &other] {
+        fs::write(folder(id).join("events.jsonl"), "damaged\n").unwrap();
+    }
+    // It can be read, but not locked for its removal.
+    let lock = folder(&kept).join("lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let mut failed = vec![unreadable, other, kept];
+    failed.sort();
+    let ids = |ran: &support::Ran, member: &str| {
+        let report = serde_json::from_str::<serde_json::Value>(&ran.stdout);
+        let report = report.unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+        let id = |value: &serde_json::Value| value.get("id").unwrap_or(value).as_str().unwrap().to_owned();
+        let mut ids: Vec<String> = report[member].as_array().unwrap().iter().map(id).collect();
+        ids.sort();
+        ids
+    };
+    let ran = fixture.ctl(["gc", "--older-than", "0s", "--json"]);
+    assert_ne!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!((ids(&ran, "failed"), ids(&ran, "removed")), (failed.clone(), vec![gone]));
+    let ran = fixture.ctl(["gc", "--older-than", "0s"]);
+    assert_ne!(ran.code, Some(0), "{ran:#?}");
+    for id in failed {
+        assert!(ran.stderr.contains(&id[..8]), "{ran:#?}");
+    }
 }
