@@ -1,4 +1,5 @@
-//! The folder for sockets of owners: of this user alone, in memory where the system has such a place.
+//! The folder for sockets of owners: of this user alone, in memory where the system has such a place. Where another user
+//! has taken its name, it is one with a random name.
 //!
 //! The name of a file in it begins with the process that listens, so that it can be found to be gone later.
 
@@ -19,19 +20,28 @@ pub(crate) const PATH_BYTES: usize = 108;
 pub(crate) fn new_path(name: &str, extension: &str) -> io::Result<PathBuf> {
     let me = Process::read(rustix::process::getpid())?.ok_or(io::ErrorKind::NotFound)?;
     let name = format!("{}-{}-{name}.{extension}", me.pid.as_raw_nonzero(), me.start_time);
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for folder in candidates() {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    // Short, because the path of a socket is.
+    let random = random.get(..8).unwrap_or(&random);
+    let new = temporary_folders().map(|folder| folder.join(format!("{}-{random}", own_name())));
+    let mut problems: Vec<String> = Vec::new();
+    for folder in candidates().into_iter().chain(random_folders()).chain(new) {
         let path = folder.join(&name);
-        if path.as_os_str().len() >= PATH_BYTES {
-            last = io::ErrorKind::InvalidFilename.into();
-            continue;
-        }
-        match ensure_private_folder(&folder) {
-            Ok(()) => return Ok(path),
-            Err(error) => last = error,
-        }
+        let problem = if path.as_os_str().len() >= PATH_BYTES {
+            "its path is too long for a socket".to_owned()
+        } else {
+            match ensure_private_folder(&folder) {
+                Ok(()) => return Ok(path),
+                Err(error) => error.to_string(),
+            }
+        };
+        problems.push(format!("{}: {problem}", folder.display()));
     }
-    Err(last)
+    let text = format!(
+        "no folder for sockets that only this user can enter: set XDG_RUNTIME_DIR to one ({})",
+        problems.join("; ")
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 /// Returns id and start time of the process that listens, or listened, at a path with this extension.
@@ -51,21 +61,40 @@ pub(crate) fn is_listener_gone(path: &Path, extension: &str) -> bool {
 /// Returns the folders in which sockets of this user may be, the preferred one first. A folder that another user can have
 /// filled is not among them: a process that connects to a socket trusts what listens there.
 pub(crate) fn folders() -> Vec<PathBuf> {
-    candidates().into_iter().filter(|folder| check_private_folder(folder).is_ok()).collect()
+    let all = candidates().into_iter().chain(random_folders());
+    all.filter(|folder| check_private_folder(folder).is_ok()).collect()
 }
 
 /// Returns the folders that are tried, the preferred one first.
 fn candidates() -> Vec<PathBuf> {
-    let own = format!("sessionctl-{}", geteuid().as_raw());
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     let mut folders: Vec<PathBuf> = runtime.map(|path| path.join("sessionctl")).into_iter().collect();
     // What another process of this user has, if this one was started without the variable.
     let usual = format!("/run/user/{}/sessionctl", geteuid().as_raw());
     folders.extend(Path::new(&usual).parent().is_some_and(Path::is_dir).then(|| usual.into()));
-    folders.push(std::env::temp_dir().join(&own));
-    folders.push(Path::new("/tmp").join(&own));
-    folders.dedup();
+    folders.extend(temporary_folders().map(|folder| folder.join(own_name())));
     folders
+}
+
+fn own_name() -> String {
+    format!("sessionctl-{}", geteuid().as_raw())
+}
+
+/// Returns the folders of the system for temporary files.
+fn temporary_folders() -> impl Iterator<Item = PathBuf> {
+    let (first, usual) = (std::env::temp_dir(), PathBuf::from("/tmp"));
+    let second = (first != usual).then_some(usual);
+    std::iter::once(first).chain(second)
+}
+
+/// Returns the folders with random names that this user has, or that another user has given such a name.
+fn random_folders() -> impl Iterator<Item = PathBuf> {
+    let prefix = format!("{}-", own_name());
+    temporary_folders()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flat_map(Iterator::flatten)
+        .filter(move |entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)))
+        .map(|entry| entry.path())
 }
 
 /// Creates a folder that other users cannot enter, or checks that it is one.
@@ -86,7 +115,12 @@ fn check_private_folder(folder: &Path) -> io::Result<()> {
     if found.is_dir() && found.uid() == geteuid().as_raw() && closed {
         Ok(())
     } else {
-        Err(io::ErrorKind::PermissionDenied.into())
+        let problem = if found.uid() == geteuid().as_raw() {
+            "not a folder that other users cannot enter (`chmod 700`)"
+        } else {
+            "belongs to another user"
+        };
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, problem))
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::plain::LimitedUser;
 use crate::support::{Fixture, run};
 use crate::tmux::has;
 
@@ -136,4 +137,34 @@ fn a_planted_socket_is_not_connected_to() {
     });
     run(command(&fixture, &["input", "mine", "text"]));
     assert_eq!(accepted.join().unwrap(), [b'h']);
+}
+
+/// Whoever made `/tmp/sessionctl-UID` first kept that user from running anything.
+#[test]
+fn a_folder_of_another_user_is_not_used_and_not_needed() {
+    let Some(user) = LimitedUser::new() else { return };
+    let ctl = |arguments: &str| user.ctl(100, "file", arguments);
+    let taken = Path::new("/tmp").join(format!("sessionctl-{}", user.user));
+    std::fs::create_dir(&taken).unwrap();
+    // In the way of a random name, too.
+    let decoy = taken.with_file_name(format!("sessionctl-{}-decoy", user.user));
+    std::fs::create_dir(&decoy).unwrap();
+    ctl("run -q -- true").exits(0);
+    ctl("run -q --detach --tty --name asks -- sh -c 'read x; echo got $x'").exits(0);
+    assert!(ctl("ls").exits(0).stdout.contains("running, detached"));
+    ctl("input asks yes --enter").exits(0);
+    ctl("wait asks").exits(0);
+    assert!(ctl("logs asks").exits(0).stdout.ends_with("got yes\n"));
+    ctl("gc --older-than 1h").exits(0);
+    for folder in [&taken, &decoy] {
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+        std::fs::remove_dir(folder).unwrap();
+    }
+    let own = std::fs::read_dir("/tmp").unwrap().flatten().filter(|entry| {
+        entry.file_name().to_string_lossy().starts_with(&format!("sessionctl-{}-", user.user))
+    });
+    let own: Vec<_> = own.map(|entry| entry.path()).collect();
+    assert_eq!(own.len(), 1, "one folder is used again: {own:?}");
+    assert_eq!(mode(&own[0]), 0o700);
+    std::fs::remove_dir_all(&own[0]).unwrap();
 }

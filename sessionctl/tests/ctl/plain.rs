@@ -228,13 +228,13 @@ fn any_umask_gives_a_private_store_and_reaches_the_program() {
 }
 
 /// A user that no other process has, so that a limit counts only the processes of one command.
-struct LimitedUser {
-    fixture: Fixture,
-    user: String,
+pub(crate) struct LimitedUser {
+    pub(crate) fixture: Fixture,
+    pub(crate) user: String,
 }
 
 impl LimitedUser {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() || !crate::tmux::has(&["setpriv", "bash"]) {
             eprintln!("not run: only root can become a user without processes");
@@ -251,7 +251,7 @@ impl LimitedUser {
     }
 
     /// Runs the command with at most this many processes and threads, over a store of this kind.
-    fn ctl(&self, limit: u32, scheme: &str, arguments: &str) -> support::Ran {
+    pub(crate) fn ctl(&self, limit: u32, scheme: &str, arguments: &str) -> support::Ran {
         let (dir, user) = (self.fixture.dir.path(), self.user.as_str());
         let script = format!("ulimit -u {limit}; exec ./sessionctl {arguments}");
         let mut command = support::clean_command("setpriv");
