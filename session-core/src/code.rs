@@ -57,6 +57,8 @@ codes! {
     LimitExceeded "LIMIT_EXCEEDED" 4 "make it smaller; nothing was changed",
     /// The store is unavailable, or this path is not a store.
     StorageUnavailable "STORAGE_UNAVAILABLE" 5 "find out what locks or hides the store, then try again",
+    /// Other users can have written the commands that are recorded in the store.
+    StoreNotYours "STORE_NOT_YOURS" 5 "look at the command, then trust the store if you know who wrote it",
     /// The store, or a session in it, was closed after a failure.
     Closed "CLOSED" 5 "open the store again",
     /// A limit of the system is reached: of processes and threads, or of open files.

@@ -345,6 +345,9 @@ pub(crate) struct Recover {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) places: Places,
+    /// Run recorded commands though other users can have written them: the store is theirs, or they can write to it
+    #[arg(long)]
+    pub(crate) trust_store: bool,
 }
 
 impl From<Policy> for sessionkit::RecoveryPolicy {

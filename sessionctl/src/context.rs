@@ -12,6 +12,7 @@ use crate::detach::Caller;
 use crate::error::{Failure, Result};
 use crate::quoting::{quoted, quoted_os};
 use crate::render::short;
+use crate::store_trust;
 use crate::term::Term;
 use crate::verbose::{self, Verbose};
 
@@ -81,6 +82,7 @@ impl Context {
     /// Opens the store like [`open`](Self::open), with these options for its manager.
     pub(crate) async fn open_with(&self, options: ManagerOptions) -> Result<Store> {
         let store = open_at(self.url()?, options).await?;
+        store_trust::report(store.url(), self);
         Ok(if self.verbose.is_some() { store.map_manager(verbose::observed) } else { store })
     }
 

@@ -71,6 +71,9 @@ pub(crate) struct Retry {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) places: Places,
+    /// Run the recorded command though other users can have written it: the store is theirs, or they can write to it
+    #[arg(long)]
+    pub(crate) trust_store: bool,
     #[command(flatten)]
     pub(crate) terminals: Terminals,
     /// Print nothing but the output of the program, and errors of sessionctl

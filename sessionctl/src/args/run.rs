@@ -156,6 +156,9 @@ pub(crate) struct Resume {
     /// Refuse if variables or the input of the first run are missing
     #[arg(long)]
     pub(crate) strict_env: bool,
+    /// Run the recorded command though other users can have written it: the store is theirs, or they can write to it
+    #[arg(long)]
+    pub(crate) trust_store: bool,
     #[command(flatten)]
     pub(crate) places: Places,
     #[command(flatten)]

@@ -18,6 +18,7 @@ use crate::render::{Table, short};
 use crate::reproduction::differences;
 use crate::rerun::Rerun;
 use crate::signals::Signals;
+use crate::store_trust;
 
 /// The number of paused sessions read in search of one that can be resumed from here.
 const MAX_EXAMPLES: usize = 64;
@@ -32,7 +33,17 @@ struct Report<'a> {
 
 pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let (rerun, mut ended) = Rerun::new(context.umask);
-    let store = context.open_with(args.places.options().handler(Arc::<Rerun>::clone(&rerun))).await?;
+    let url = context.url()?;
+    if args.policy.map(RecoveryPolicy::from) == Some(RecoveryPolicy::Resume) && !args.dry_run {
+        store_trust::check(&url, args.trust_store, &["recover", "--trust-store", "--policy", "resume"])?;
+    }
+    // A policy of a session itself resumes nothing either, where others can have written it.
+    let options = if store_trust::is_trusted(&url, args.trust_store) {
+        args.places.options().handler(Arc::<Rerun>::clone(&rerun))
+    } else {
+        args.places.options()
+    };
+    let store = context.open_with(options).await?;
     rerun.set_runner(store.runner()?);
     let manager = store.manager();
     let mut options = RecoveryOptions::new(args.policy.map_or_else(RecoveryPolicy::default, Into::into));

@@ -46,6 +46,7 @@ mod screen;
 mod status;
 mod stop_rounds;
 mod stops;
+mod store_trust;
 mod support;
 mod terminal;
 mod terminal_rounds;
