@@ -78,6 +78,7 @@ mod event;
 mod head;
 mod history;
 mod id;
+mod leftovers;
 pub mod limits;
 mod log_writer;
 mod machine;
@@ -132,9 +133,10 @@ pub mod backend {
     pub use crate::blocking::blocking;
     pub use crate::config::check_name;
     pub use crate::event::{FORMAT, Role};
+    pub use crate::leftovers::Leftovers;
     pub use crate::log_writer::Imported;
     pub use crate::machine::{Lifecycle, Rule, rule};
-    pub use crate::manager::{Dispatcher, EventSink, Leftovers, NameCounter};
+    pub use crate::manager::{Dispatcher, EventSink, NameCounter};
     pub use crate::presence::{
         FileSystem, HeldSessionLock, LocalPresence, Presence, PresenceGuard, ProcessPresence, SessionLock,
         file_system, this_process,

@@ -12,7 +12,7 @@ use crate::detach::Caller;
 use crate::error::{Failure, Result};
 use crate::quoting::{quoted, quoted_os};
 use crate::render::short;
-use crate::store_trust;
+use crate::store_trust::strangers;
 use crate::term::Term;
 use crate::verbose::{self, Verbose};
 
@@ -82,7 +82,9 @@ impl Context {
     /// Opens the store like [`open`](Self::open), with these options for its manager.
     pub(crate) async fn open_with(&self, options: ManagerOptions) -> Result<Store> {
         let store = open_at(self.url()?, options).await?;
-        store_trust::report(store.url(), self);
+        if let Some(strangers) = strangers(store.url()) {
+            self.hint(&format!("the store {} {strangers}", store.url()), &[], &["ls", "--all"]);
+        }
         Ok(if self.verbose.is_some() { store.map_manager(verbose::observed) } else { store })
     }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::identity::Identity;
-use super::leftovers::Leftovers;
 use super::registry::SessionRegistry;
 use super::sinks::Sinks;
 use super::trackers::Trackers;
 use crate::error::{Result, SessionError};
+use crate::leftovers::Leftovers;
 use crate::log_writer::LogWriter;
 use crate::storage::SessionStorage;
 

@@ -10,7 +10,6 @@ use serde_json::Value;
 pub use self::dispatch::{Dispatcher, ObserverHealth};
 pub use self::events::Events;
 pub use self::ext::SessionManagerExt;
-pub use self::leftovers::Leftovers;
 pub use self::names::NameCounter;
 pub use self::observable::ObservableSessionManager;
 pub use self::options::ManagerOptions;

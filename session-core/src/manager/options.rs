@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Intervals;
-use super::leftovers::Leftovers;
 use super::names::{NameCounter, prefix_of};
 use super::recovery::WorkHandler;
 use crate::config::RecoveryPolicy;
+use crate::leftovers::Leftovers;
 use crate::log_writer::CONFLICT_TIMEOUT;
 use crate::time::{Clock, SystemClock};
 

@@ -30,13 +30,14 @@ pub(crate) mod why;
 use sessionkit::log::{PersistedSession, Timestamp, WorkHistory};
 use sessionkit::manager::{Clock as _, Liveness, SystemClock};
 use sessionkit::runner::RunError;
-use sessionkit::{Head, SessionError, SessionId, SessionManager, Store};
+use sessionkit::{ErrorCode, Head, SessionError, SessionId, SessionManager, Store, StoreUrl};
 
 use crate::advice::advise_loaded;
 use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::status::{Status, status};
+use crate::store_trust::strangers;
 use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 use crate::{json, render};
 
@@ -66,6 +67,21 @@ async fn end_leftovers(context: &Context, store: &Store, id: SessionId) -> Resul
         );
     }
     Ok(())
+}
+
+/// Checks that the commands that are recorded in a store may be run. `is_trusted` is the person's word for it, `next` the
+/// command line with that word.
+///
+/// # Errors
+/// `STORE_NOT_YOURS` if others can have written them.
+fn check_trust(url: &StoreUrl, is_trusted: bool, next: &[&str]) -> Result<()> {
+    match strangers(url).filter(|_| !is_trusted) {
+        None => Ok(()),
+        Some(strangers) => {
+            let text = format!("the store {url} {strangers}: a command recorded in it is not run");
+            Err(Failure::new(ErrorCode::StoreNotYours, text).next(next))
+        }
+    }
 }
 
 /// Creates the failure of running a session that was not created for a program.

@@ -18,7 +18,7 @@ use crate::render::{Table, short};
 use crate::reproduction::differences;
 use crate::rerun::Rerun;
 use crate::signals::Signals;
-use crate::store_trust;
+use crate::store_trust::strangers;
 
 /// The number of paused sessions read in search of one that can be resumed from here.
 const MAX_EXAMPLES: usize = 64;
@@ -35,10 +35,10 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let (rerun, mut ended) = Rerun::new(context.umask);
     let url = context.url()?;
     if args.policy.map(RecoveryPolicy::from) == Some(RecoveryPolicy::Resume) && !args.dry_run {
-        store_trust::check(&url, args.trust_store, &["recover", "--trust-store", "--policy", "resume"])?;
+        super::check_trust(&url, args.trust_store, &["recover", "--trust-store", "--policy", "resume"])?;
     }
     // A policy of a session itself resumes nothing either, where others can have written it.
-    let options = if store_trust::is_trusted(&url, args.trust_store) {
+    let options = if args.trust_store || strangers(&url).is_none() {
         args.places.options().handler(Arc::<Rerun>::clone(&rerun))
     } else {
         args.places.options()

@@ -14,7 +14,7 @@ use crate::foreground;
 use crate::reproduction::Reproduction;
 use crate::signals::Signals;
 use crate::viewer::{self, Plan, Viewing};
-use crate::{detach, hints, ids, signal_mask, store_trust};
+use crate::{detach, hints, ids, signal_mask};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if owner_may_live || head.state().is_final() {
         return ask(context, &**manager, id).await;
     }
-    store_trust::check(store.url(), args.trust_store, &["resume", "--trust-store", &id.to_string()])?;
+    super::check_trust(store.url(), args.trust_store, &["resume", "--trust-store", &id.to_string()])?;
     let stored = manager.restore_session(id).await.map_err(failed)?;
     let reproduction = stored.origin.as_ref().and_then(|origin| Reproduction::new(origin, context));
     let Some(reproduction) = reproduction else { return Err(no_program(&**manager, &stored).await) };

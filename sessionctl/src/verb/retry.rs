@@ -8,10 +8,10 @@ use crate::args::Retry;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::ids;
 use crate::reproduction::Reproduction;
 use crate::signals::Signals;
 use crate::viewer::{self, Plan, Viewing};
-use crate::{ids, store_trust};
 
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let _terminal = args.terminals.resolve(&Config::load()?);
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
             .about(id)
             .next(&["why", &id.to_string()]));
     }
-    store_trust::check(store.url(), args.trust_store, &["retry", "--trust-store", &id.to_string()])?;
+    super::check_trust(store.url(), args.trust_store, &["retry", "--trust-store", &id.to_string()])?;
     let reproduction = ended.origin.as_ref().and_then(|origin| Reproduction::new(origin, context));
     let Some(Reproduction { command, differences }) = reproduction else {
         return Err(no_program(manager, &ended).await);

@@ -139,7 +139,7 @@ fn a_planted_socket_is_not_connected_to() {
     assert_eq!(accepted.join().unwrap(), [b'h']);
 }
 
-/// Whoever made `/tmp/sessionctl-UID` first kept that user from running anything.
+/// Another user who had made the folder for sockets first kept this one from running anything.
 #[test]
 fn a_folder_of_another_user_is_not_used_and_not_needed() {
     let Some(user) = LimitedUser::new() else { return };
