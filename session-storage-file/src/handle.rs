@@ -93,7 +93,9 @@ impl Handle {
         let open = |path: &Path, how| {
             store.disk.open(path, how).or_else(|error| {
                 // The files of a session that was deleted meanwhile are absent, not damaged.
-                store.find(id)?.map_or(Ok(()), |_| store.check_is_regular_file(id, path))?;
+                if !store.is_gone(id)? {
+                    store.check_is_regular_file(id, path)?;
+                }
                 Err(error).context("open", path)
             })
         };
@@ -105,7 +107,7 @@ impl Handle {
         })();
         let (lock, log, slots) = match files {
             Ok(files) => files,
-            Err(_) if store.find(id)?.is_none() => return Ok(None),
+            Err(_) if store.is_gone(id)? => return Ok(None),
             Err(error) => return Err(error),
         };
         let identity = |file: &dyn DiskFile| file.identity().context("stat", &paths.dir);

@@ -106,7 +106,7 @@ impl Store {
         let Some(paths) = self.find(id)? else { return Ok(None) };
         match self.read_head_at(id, &paths) {
             // The session was deleted meanwhile.
-            Err(_) if self.find(id)?.is_none() => Ok(None),
+            Err(_) if self.is_gone(id)? => Ok(None),
             result => result.map(Some),
         }
     }
@@ -223,7 +223,7 @@ impl Store {
                 Ok(PageOutcome::Records(records)) => return Ok(RecordPage::new(records)),
                 Ok(PageOutcome::End) => return Ok(RecordPage::default()),
                 Ok(PageOutcome::Damage(error)) => damage = Some(error),
-                Err(_) if self.find(id)?.is_none() => return Err(StorageError::NotFound { id }),
+                Err(_) if self.is_gone(id)? => return Err(StorageError::NotFound { id }),
                 Err(error) => return Err(error),
             }
         }

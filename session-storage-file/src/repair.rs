@@ -1,13 +1,14 @@
 //! Verification and repair of sessions: `verify`, `verify --repair`, `--accept-loss`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use session_core::maintenance::{AcceptedLoss, Condition, Loss, RepairReport, SessionHealth, StoreHealth};
 use session_core::{InstanceId, Owner, SessionId, StorageError};
 
 use crate::condition::{Assessment, CachedHead};
-use crate::disk::{LockMode, Open};
+use crate::deletion::is_refused_by_layers;
+use crate::disk::{Kind, LockMode, Open};
 use crate::error::IoContext;
 use crate::format::{CreateIfMissing, Probe, probe};
 use crate::handle::{Handle, LogPosition, LogState};
@@ -40,6 +41,7 @@ impl Store {
         let losses = self.unacknowledged_losses(id)?;
         let (found, slots) = match assessed {
             Ok(assessed) => assessed,
+            Err(_) if self.is_gone(id)? => return Ok(None),
             Err(error @ StorageError::Corrupt { .. }) => {
                 let found = Assessment::unreadable(id);
                 let slots = Slots::default();
@@ -47,7 +49,6 @@ impl Store {
                 health.problem = Some(error);
                 return Ok(Some(health));
             }
-            Err(_) if matches!(self.find(id), Ok(None)) => return Ok(None),
             Err(error) => return Err(error),
         };
         Ok(Some(health(&found, &slots, losses)))
@@ -186,7 +187,12 @@ impl Store {
         let paths = self.layout.session(id);
         let folder = self.quarantine_folder(id)?;
         let kept = self.unused_name(&folder.join("whole"))?;
-        self.disk.rename_new(&paths.dir, &kept).context("rename", &paths.dir)?;
+        let renamed = self.disk.rename_new(&paths.dir, &kept);
+        if is_refused_by_layers(&renamed) {
+            self.move_tree(&paths.dir, &kept)?;
+        } else {
+            renamed.context("rename", &paths.dir)?;
+        }
         let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
         self.disk.sync_dir(&folder).context("flush", &folder).map_err(unknown)?;
         self.sync_sessions_dir().map_err(unknown)?;
@@ -195,7 +201,25 @@ impl Store {
         Ok(RepairReport::new(before.condition, None).loss(loss))
     }
 
-    pub(crate) fn unused_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
+    /// Moves a folder that cannot be renamed: its files are, one by one. After a failure a part is at the new place, and a
+    /// later repair moves the rest to another one.
+    fn move_tree(&self, from: &Path, to: &Path) -> Result<(), StorageError> {
+        self.disk.create_dir(to).context("create", to)?;
+        for name in self.disk.read_dir(from).context("list", from)? {
+            let (old, new) = (from.join(&name), to.join(&name));
+            match self.disk.kind(&old).context("stat", &old)? {
+                Some((Kind::Dir, _)) => self.move_tree(&old, &new)?,
+                Some((Kind::File | Kind::Other, _)) => {
+                    self.disk.rename_new(&old, &new).context("rename", &old)?;
+                }
+                None => {}
+            }
+        }
+        self.disk.sync_dir(to).context("flush", to)?;
+        self.disk.remove_dir(from).context("remove", from)
+    }
+
+    pub(crate) fn unused_name(&self, path: &Path) -> Result<PathBuf, StorageError> {
         let mut number = 1u32;
         loop {
             let numbered = path.with_extension(number.to_string());

@@ -132,12 +132,14 @@ enum Operation {
     Repair,
     RebuildLog,
     Delete,
+    /// Of a session whose folder cannot be renamed.
+    DeleteInPlace,
     TakeOver,
     TakeOverWithin,
 }
 
 impl Operation {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Create,
         Self::CreateWithin,
         Self::Append,
@@ -146,6 +148,7 @@ impl Operation {
         Self::Repair,
         Self::RebuildLog,
         Self::Delete,
+        Self::DeleteInPlace,
         Self::TakeOver,
         Self::TakeOverWithin,
     ];
@@ -160,7 +163,7 @@ impl Operation {
             Self::Append | Self::AppendBuffered | Self::Flush => RUNNING,
             Self::Repair => TORN,
             Self::RebuildLog => HALF_FLUSHED,
-            Self::Delete => ENDED,
+            Self::Delete | Self::DeleteInPlace => ENDED,
             Self::TakeOver | Self::TakeOverWithin => ORPHAN,
         }
     }
@@ -185,7 +188,7 @@ impl Operation {
                 vec![logs::note(40), logs::note(2000)]
             }
             Self::TakeOver | Self::TakeOverWithin => vec![logs::interrupted(), logs::resumed(99)],
-            Self::Flush | Self::Delete => return Batch::empty(),
+            Self::Flush | Self::Delete | Self::DeleteInPlace => return Batch::empty(),
         };
         seal(self.id(), head, 0, events)
     }
@@ -198,7 +201,9 @@ impl Operation {
         batch: Batch,
     ) -> Result<Option<Tip>, StorageError> {
         match (self, head) {
-            (Self::Delete, Some(head)) => wait(storage.delete(self.id(), head.tip)).map(|()| None),
+            (Self::Delete | Self::DeleteInPlace, Some(head)) => {
+                wait(storage.delete(self.id(), head.tip)).map(|()| None)
+            }
             _ => wait(storage.append(self.id(), self.expected(head), batch, self.durability())).map(Some),
         }
     }
@@ -243,6 +248,9 @@ fn one_case(
     let batch = operation.batch(before.as_ref());
     ledger.submit(operation.id(), 0, &batch);
     let open_before = disk.open_files();
+    if operation == Operation::DeleteInPlace {
+        disk.make_lower_layer();
+    }
     for fault in faults {
         disk.inject(fault.in_process(actor.process_number()));
     }
@@ -269,7 +277,7 @@ fn one_case(
             false
         }
         Err(StorageError::OutcomeUnknown { .. }) => {
-            if operation == Operation::Delete {
+            if matches!(operation, Operation::Delete | Operation::DeleteInPlace) {
                 ledger.sessions.get_mut(&operation.id()).unwrap().deleting = Some(0);
             }
             true
@@ -519,10 +527,9 @@ fn records_dropped_by_the_system_are_reported() {
 #[test]
 fn a_full_disk_rejects_without_damage() {
     let fixture = Fixture::new();
-    for operation in Operation::ALL
-        .into_iter()
-        .filter(|operation| !matches!(operation, Operation::Flush | Operation::Delete))
-    {
+    for operation in Operation::ALL.into_iter().filter(|operation| {
+        !matches!(operation, Operation::Flush | Operation::Delete | Operation::DeleteInPlace)
+    }) {
         let mut full = 0;
         for room in (0..12_000).step_by(97) {
             let disk = fixture.moment.kill();

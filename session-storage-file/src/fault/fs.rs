@@ -94,6 +94,8 @@ pub(super) struct Fs {
     pub(super) used: usize,
     /// The number of the current boot.
     pub(super) boot: u64,
+    /// Folders before this place are of a lower layer: they cannot be renamed.
+    pub(super) lower_layer: Ino,
 }
 
 /// The capacity that each inode uses, in bytes.
@@ -111,6 +113,7 @@ impl Fs {
             half_synced: BTreeSet::new(),
             used: 0,
             boot: 1,
+            lower_layer: 0,
         }
     }
 
@@ -210,6 +213,9 @@ impl Fs {
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         let moved = self.lookup(from)?;
+        if moved < self.lower_layer && matches!(self.inode(moved).node, Node::Dir(_)) {
+            return Err(error(Errno::XDEV));
+        }
         let (source, source_name) = self.parent_and_name(from)?;
         let (target, target_name) = self.parent_and_name(to)?;
         if let Some(&existing) = self.dir(target)?.live.get(target_name) {

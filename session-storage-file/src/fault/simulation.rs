@@ -149,6 +149,12 @@ impl FaultDisk {
         self.lock().after_failed_sync = content;
     }
 
+    /// Makes all folders that exist now those of a lower layer, as on overlayfs: they can be changed, but not renamed.
+    pub fn make_lower_layer(&self) {
+        let mut sim = self.lock();
+        sim.fs.lower_layer = sim.fs.inodes.len();
+    }
+
     /// Sets the capacity of the disk: bytes in files, and 256 for each file or folder.
     pub fn set_capacity(&self, bytes: usize) {
         self.lock().capacity = bytes;

@@ -140,3 +140,38 @@ fn an_owner_with_another_lock_folder_is_unknown() {
     assert!(recovered.stdout.contains("paused"), "{recovered:?}");
     assert_eq!(fixture.show("work")["state"], "paused");
 }
+
+/// A session that came with the image of a container lies in a lower layer, where its folder cannot be renamed.
+#[test]
+fn sessions_of_a_lower_layer_are_removed() {
+    let Some(mut command) = unshare(&["-m"]) else { return };
+    let script = r#"
+        cd "$2" && mkdir lower layers merged
+        for scheme in file sqlite sled; do
+            for name in a b c; do "$1" --store $scheme:lower/$scheme run -q --name $name -- echo printed || exit; done
+        done
+        damaged=$("$1" --store file:lower/file show c --json | sed 's/.*"id":"\([^"]*\)".*/\1/')
+        echo damaged >lower/file/sessions/$damaged/events.jsonl
+        mount -t tmpfs layers layers && mkdir layers/upper layers/work &&
+        mount -t overlay overlay -o lowerdir=lower,upperdir=layers/upper,workdir=layers/work merged || {
+            echo 'not run: no overlay can be mounted'
+            exit 0
+        }
+        cd merged
+        for scheme in file sqlite sled; do
+            ctl="$1 --store $scheme:$scheme"
+            $ctl rm a && $ctl gc --older-than 0s
+            [ $scheme = file ] && $ctl verify --repair --accept-loss $damaged
+            $ctl verify --json && $ctl ls --all --json || exit
+        done
+    "#;
+    let dir = tempfile::tempdir().unwrap();
+    command.args(["sh", "-c", script, "sh", crate::support::BINARY]).arg(dir.path());
+    let ran = crate::support::run(command).exits(0);
+    if ran.stdout.contains("not run") {
+        eprintln!("{}", ran.stdout);
+        return;
+    }
+    assert_eq!(ran.stdout.matches(r#""sessions":[]"#).count(), 3, "{ran:#?}");
+    assert_eq!(ran.stdout.lines().filter(|line| *line == "[]").count(), 3, "{ran:#?}");
+}
