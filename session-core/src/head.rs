@@ -221,7 +221,7 @@ impl Head {
         }
     }
 
-    /// Adds up the time spent running, up to the owner's last record. The time between a death and its discovery does
+    /// Adds up the time spent running, without jumps of the clock, up to the owner's last record. The time between a death and its discovery does
     /// not count, even if other processes append in between.
     fn clock(&mut self, record: &Record) {
         let at = record.envelope.at;
@@ -233,7 +233,9 @@ impl Head {
         if let Some(since) = self.running_since
             && by_owner
         {
-            self.ran_ms = self.ran_ms.saturating_add(millis(at.since(since)));
+            let moved =
+                at.as_millis().saturating_sub(since.as_millis()).saturating_sub(jump_of(&record.event));
+            self.ran_ms = self.ran_ms.saturating_add(u64::try_from(moved).unwrap_or(0));
             self.running_since = Some(at);
         }
         if !matches!(self.lifecycle.state, SessionState::Running { .. }) {
@@ -388,6 +390,20 @@ fn millis(duration: Duration) -> u64 {
 
 fn short(text: &str) -> String {
     cut(text, HEAD_TEXT)
+}
+
+/// Kind of the owner's note that the clock has jumped since its previous record: `by_ms` is an integer, negative for a
+/// jump backwards.
+pub(crate) const CLOCK_JUMPED: &str = "session.clock_jumped";
+
+/// Returns the jump of the clock that an event notes, in milliseconds; 0 for any other event.
+fn jump_of(event: &SessionEvent) -> i64 {
+    match event {
+        SessionEvent::Noted { kind, data } if kind == CLOCK_JUMPED => {
+            data.get("by_ms").and_then(Value::as_i64).unwrap_or(0)
+        }
+        _ => 0,
+    }
 }
 
 fn shorten(lifecycle: &mut Lifecycle) {

@@ -1,9 +1,10 @@
 //! Instants in the form that logs use, and the clock that provides them. No rule of the state machine depends on time.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// 0000-01-01T00:00:00.000Z. Earlier dates, and those after [`LAST`], need more than the 24 characters of the format.
@@ -126,6 +127,12 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the current time. It may jump forwards and backwards.
     fn now(&self) -> Timestamp;
+
+    /// Returns the time since a fixed moment, usually the boot, which no change of the clock affects; `None` if it is not
+    /// known, and then jumps of the clock are not recognised.
+    fn since_boot(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The clock of the operating system.
@@ -134,13 +141,57 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::new(Utc::now())
+        of_system(SystemTime::now())
     }
+
+    fn since_boot(&self) -> Option<Duration> {
+        // With the time in which the machine was suspended, which is no jump.
+        #[cfg(target_os = "linux")]
+        let clock = ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        let clock = ClockId::Monotonic;
+        let now = clock_gettime(clock);
+        Some(Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?))
+    }
+}
+
+/// Returns the instant of a system's time, which may be before 1970.
+fn of_system(at: SystemTime) -> Timestamp {
+    let millis = match at.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(LAST),
+        // Rounded down, as after 1970.
+        Err(before) => {
+            i64::try_from(before.duration().as_micros().div_ceil(1_000)).map_or(FIRST, |millis| -millis)
+        }
+    };
+    Timestamp::from_millis(millis.clamp(FIRST, LAST)).expect("it is within the years of the format")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_before_1970_is_no_panic() {
+        let millis = |at| of_system(at).as_millis();
+        assert_eq!(millis(UNIX_EPOCH), 0);
+        assert_eq!(millis(UNIX_EPOCH + Duration::from_micros(1_999)), 1);
+        assert_eq!(millis(UNIX_EPOCH - Duration::from_micros(1)), -1);
+        assert_eq!(millis(UNIX_EPOCH - Duration::from_millis(1_500)), -1_500);
+        assert_eq!(of_system(UNIX_EPOCH - Duration::from_secs(1)).to_string(), "1969-12-31T23:59:59.000Z");
+        for years in [3_000_u64, 100_000] {
+            let time = Duration::from_secs(years * 366 * 86_400);
+            assert_eq!(UNIX_EPOCH.checked_sub(time).map_or(FIRST, millis), FIRST);
+            assert_eq!(millis(UNIX_EPOCH + time * 4), LAST);
+        }
+    }
+
+    #[test]
+    fn the_time_since_the_boot_passes() {
+        let first = SystemClock.since_boot().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(SystemClock.since_boot().unwrap() > first);
+    }
 
     #[test]
     fn an_instant_reads_back_as_written() {

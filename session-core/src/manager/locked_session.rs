@@ -83,6 +83,7 @@ impl<'a> LockedSession<'a> {
         let (engine, id) = (self.engine, self.id);
         let (owned, tail) = self.require_owned()?;
         let pending = owned.progress.take_pending();
+        let jump = owned.clock_jumps.note(&**engine.writer.clock());
         let mut included = false;
         let decision = |head: &Head| {
             if let Some(error) = ownership_error(&engine.identity, head) {
@@ -95,9 +96,14 @@ impl<'a> LockedSession<'a> {
             {
                 events.insert(0, SessionEvent::ProgressReported { report: report.clone() });
             }
+            // First, so that no time of a later record is taken for time that has passed.
+            events.splice(0..0, jump.clone());
             Ok(events)
         };
         let result = commit(engine, tail, durability, decision).await;
+        if result.is_ok() {
+            owned.clock_jumps.seen(&**engine.writer.clock());
+        }
         if let Some(report) = pending
             && (result.is_err() || !included)
         {

@@ -37,6 +37,7 @@ use crate::storage::{SessionFilter, StorageError};
 use crate::time::Timestamp;
 
 mod acquire;
+mod clock_jumps;
 mod dispatch;
 mod engine;
 mod events;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::clock_jumps::ClockJumps;
 use super::request_handling::RequestHandling;
 use super::wakers::Waker;
 use crate::cancellation::CancellationSource;
@@ -28,6 +29,7 @@ pub(crate) struct OwnedSession {
     pub(crate) origin: Option<Origin>,
     pub(crate) cancel: CancellationSource,
     pub(crate) progress: ProgressTracker,
+    pub(crate) clock_jumps: ClockJumps,
     /// The last checkpoint, of this attempt or an earlier one.
     pub(crate) checkpoint: Mutex<Option<Value>>,
     /// An answer given while the session was unowned, for the first question of this attempt.
@@ -78,6 +80,7 @@ impl OwnedSession {
             config: restored.config,
             origin: restored.origin,
             cancel: CancellationSource::new(),
+            clock_jumps: ClockJumps::new(&*clock),
             progress: ProgressTracker::new(head, clock.now(), clock),
             checkpoint: Mutex::new(restored.checkpoint),
             answer: Mutex::new(restored.answer),

@@ -141,7 +141,12 @@ async fn perform(engine: &Engine, owned: &Arc<OwnedSession>, tick: Tick) -> Resu
         Tick::Progress => {
             session.append_as_owner(Durability::Buffered, |_| Ok(Vec::new())).await?;
         }
-        Tick::Poll => session.poll().await?,
+        Tick::Poll => {
+            session.poll().await?;
+            if owned.ended().is_none() && owned.clock_jumps.note(&**engine.writer.clock()).is_some() {
+                session.append_as_owner(Durability::Buffered, |_| Ok(Vec::new())).await?;
+            }
+        }
         Tick::Deadline(limit) => {
             let message = format!("still running after {} ms", limit.as_millis());
             let failed = SessionEvent::Failed { error: Failure::new(FailureCause::Timeout, message) };

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod by_hand;
+mod clock;
 mod common;
 mod cost;
 mod delivery;

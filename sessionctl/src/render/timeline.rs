@@ -74,6 +74,12 @@ fn describe_note(kind: &str, data: &Value) -> Option<String> {
             let bytes = data.get("bytes").and_then(Value::as_u64).map_or("some".to_owned(), super::size);
             Some(format!("{bytes} of the output not kept"))
         }
+        "session.clock_jumped" => {
+            let by = data.get("by_ms").and_then(Value::as_i64)?;
+            let way = if by < 0 { "back" } else { "forward" };
+            let time = super::duration(std::time::Duration::from_millis(by.unsigned_abs()));
+            Some(format!("the clock jumped {way} by {time}"))
+        }
         "session.output_lost" => Some("some output could not be stored".to_owned()),
         _ => None,
     }
