@@ -82,7 +82,7 @@
 //!   marks                    what is known to be flushed
 //!   owners/ sessions/<id>/   announcements of owners, captured output
 //!   aside/                   the database after the last unclean shutdown; `starts/`: bad snapshots
-//!   quarantine/<id>/         what was cut from damaged logs; `FORMAT.<number>`: damaged ones
+//!   quarantine/<id>/         what was cut from damaged logs; `FORMAT.<number>`, `marks.<id>`: damaged ones
 //! ```
 //!
 //! Without a readable `FORMAT` only [`open_for_repair`](SledStorage::open_for_repair) opens the store; reconciling it

@@ -109,6 +109,7 @@ impl Writer {
     pub(crate) fn reconcile(&mut self) -> Result<ReconcileReport, WriteError> {
         let mut report = ReconcileReport::default();
         report.store.extend(self.rebuild_format()?);
+        report.store.extend(self.engine.marks.repair()?);
         let folders = self.engine.layout.folders();
         let to_check = {
             let state = self.engine.lock();

@@ -216,8 +216,11 @@ impl StorageMaintenance for SledStorage {
                 Err(error) => all.failed.push((id, error)),
             }
         }
-        let problem = |engine: &Engine, _: &Db| Ok(engine.format_problem());
-        all.problems.extend(self.read(problem).await?.flatten());
+        let problems = |engine: &Engine, _: &Db| {
+            engine.marks.refresh()?;
+            Ok([engine.format_problem(), engine.marks.damage()])
+        };
+        all.problems.extend(self.read(problems).await?.into_iter().flatten().flatten());
         let foreign = |engine: &Engine, _: &Db| engine.layout.folders().list_session_folders();
         all.foreign = self.read(foreign).await?.map(|(_, foreign)| foreign).unwrap_or_default();
         Ok(all)

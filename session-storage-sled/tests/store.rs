@@ -218,3 +218,21 @@ async fn concurrent_sessions_read_back_what_they_stored() {
     drop(storage);
     check(&open(&store)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_marks_are_reported_until_a_repair() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let log = Log::stored(&open(&store), 2).await;
+    fs::OpenOptions::new().write(true).open(store.join("marks")).unwrap().set_len(1 << 40).unwrap();
+    let storage = open(&store);
+    let found = storage.verify_all().await.unwrap();
+    assert!(found.problems.iter().any(|problem| problem.contains("marks is damaged")), "{found:?}");
+    let report = storage.reconcile().await.unwrap();
+    assert!(report.store.iter().any(|repair| repair.contains("was rebuilt")), "{report:?}");
+    assert!(storage.verify_all().await.unwrap().problems.is_empty());
+    drop(storage);
+    let found = open(&store).verify_all().await.unwrap();
+    assert!(found.problems.is_empty(), "{found:?}");
+    assert_eq!(found.sessions.first().unwrap().flushed, log.revision(), "the mark was kept");
+}

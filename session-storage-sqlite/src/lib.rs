@@ -25,7 +25,7 @@
 //!   marks                    what is known to be flushed: detects a database that came back with less
 //!   owners/                  announcements of owners
 //!   sessions/<id>/           what sessions have besides their logs, such as captured output
-//!   quarantine/<id>/         what was cut from damaged logs
+//!   quarantine/<id>/         what was cut from damaged logs; `marks.<id>`: damaged marks
 //! ```
 //!
 //! # Guarantees

@@ -295,6 +295,7 @@ impl Reader {
             if is_behind_marks(db, expected)? {
                 problems.push(store.behind_marks(change_counter(db)?, expected).to_string());
             }
+            problems.extend(db.marks.damage());
             ids.extend(list::ids(&db.connection)?);
             ids.sort_unstable();
             ids.dedup();

@@ -235,7 +235,11 @@ impl Writer {
         let store = Arc::clone(&self.store);
         let done = self
             .commit(true, |changes| changes.reconcile(&store).map_err(|error| rolled_back(&store, error)));
-        done.map(|(reconciled, _)| reconciled).map_err(CommitError::into_error)
+        let (mut reconciled, _) = done.map_err(CommitError::into_error)?;
+        if let Some(db) = &self.db {
+            reconciled.store.extend(db.marks.repair()?);
+        }
+        Ok(reconciled)
     }
 }
 

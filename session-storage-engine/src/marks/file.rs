@@ -22,6 +22,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Bytes per read.
 const CHUNK: usize = 64 * 1024;
+/// Bytes kept of a line without an end: a line, and the part of another one that a crash left before it.
+const CARRY: usize = 2 * LINE - 2;
+/// Damaged bytes after which all but this many at the end of the file are skipped: a damaged file must not cost more
+/// time than an intact one.
+const MAX_DAMAGED: u64 = 4 * 1024 * 1024;
 
 /// The mode of the lock on the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,35 +87,55 @@ impl MarksFile {
     }
 
     /// Calls `on_line` for each complete line that was there at the last check and not read yet, with `None` for an
-    /// invalid one. A line without an end is read next time.
+    /// invalid one. Returns the number of damaged bytes among them. A line without an end is read next time.
     pub(super) fn read(
         &mut self,
         path: &Path,
         mut on_line: impl FnMut(Option<Line>),
-    ) -> Result<(), StorageError> {
+    ) -> Result<u64, StorageError> {
         let length = self.length;
         let own_bytes = std::mem::take(&mut self.own_bytes);
         // No other process has added anything; or the file was cut from outside, and the next append starts there.
         if length == self.read + own_bytes || length <= self.read {
             self.read = length;
-            return Ok(());
+            return Ok(0);
         }
-        let mut rest = Vec::with_capacity(CHUNK);
+        let (mut rest, mut damaged, mut may_skip) = (Vec::with_capacity(CHUNK + CARRY), 0, true);
         self.file.seek(SeekFrom::Start(self.read)).context("read", path)?;
-        let mut file = (&self.file).take(length - self.read);
         loop {
-            let room = CHUNK.saturating_sub(rest.len()).max(LINE) as u64;
-            if file.by_ref().take(room).read_to_end(&mut rest).context("read", path)? == 0 {
-                return Ok(());
-            }
+            let left = length.saturating_sub(self.read + rest.len() as u64);
+            let room = left.min(CHUNK as u64);
+            let is_end = (&self.file).take(room).read_to_end(&mut rest).context("read", path)? == 0;
             let mut done = 0;
             while let Some((line, next)) = first_line(rest.get(done..).unwrap_or_default()) {
-                on_line(Line::parse(line));
+                let parsed = Line::parse(line);
+                damaged += damaged_bytes(line, parsed.is_some());
+                on_line(parsed);
                 done += next;
             }
-            self.read += done as u64;
-            rest.drain(..done);
+            // Only the last bytes before an end of line can be a line: the others need not be read again.
+            let carry = if is_end { LINE - 1 } else { CARRY };
+            let excess = (rest.len() - done).saturating_sub(carry);
+            damaged += excess as u64;
+            self.read += (done + excess) as u64;
+            if is_end {
+                return Ok(damaged);
+            }
+            rest.drain(..done + excess);
+            let resume = length.saturating_sub(MAX_DAMAGED);
+            if damaged > MAX_DAMAGED && may_skip && resume > self.read + rest.len() as u64 {
+                damaged += resume - self.read;
+                (self.read, may_skip) = (resume, false);
+                rest.clear();
+                self.file.seek(SeekFrom::Start(resume)).context("read", path)?;
+            }
         }
+    }
+
+    /// Returns the number of bytes that the next read begins with.
+    #[cfg(test)]
+    pub(super) const fn unread(&self) -> u64 {
+        self.length - self.read
     }
 
     /// Acquires the lock within [`LOCK_TIMEOUT`].
@@ -186,6 +211,14 @@ fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
         _ => bytes.iter().position(|byte| *byte == b'\n')?,
     };
     Some((bytes.get(..end)?, end + 1))
+}
+
+/// Counts the bytes of a line that no process of ours wrote. The start of a line that a crash cut short, and the filler
+/// after it, are no damage.
+fn damaged_bytes(line: &[u8], is_valid: bool) -> u64 {
+    let foreign = if is_valid { line.len().saturating_sub(LINE - 1) } else { line.len() + 1 };
+    let is_torn = if is_valid { foreign < LINE } else { line.len() < 2 * LINE && line.ends_with(b"-") };
+    if is_torn { 0 } else { foreign as u64 }
 }
 
 fn is_read_only(error: &io::Error) -> bool {

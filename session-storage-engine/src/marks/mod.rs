@@ -90,6 +90,46 @@ impl Marks {
         Ok((lines > 0).then(|| MarksSummary { store, change, sessions: table.tips().count() }))
     }
 
+    /// Describes the damage of the file as of the last [`refresh`](Self::refresh); `None` if it has none. The readable
+    /// marks are still used.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        let damaged = self.lock().table.damaged;
+        (damaged > 0).then(|| {
+            format!(
+                "{} is damaged: {damaged} bytes of it are no marks, so that losses of sessions may go unnoticed",
+                self.path.display()
+            )
+        })
+    }
+
+    /// Rebuilds a damaged file from its readable marks, flushed, and keeps the damaged one in the quarantine folder next
+    /// to it. Returns a sentence about the repair; `None` if none was needed.
+    ///
+    /// # Errors
+    /// The system's error; the marks are then the old or the new ones.
+    pub fn repair(&self) -> Result<Option<String>, StorageError> {
+        let mut state = self.lock();
+        state.refresh(&self.path, self.store)?;
+        if state.table.damaged == 0 {
+            return Ok(None);
+        }
+        state.open_locked(&self.path, self.store, LockMode::Exclusive)?;
+        let kept = state.rewrite(&self.path, self.store);
+        if !matches!(kept, Ok(Some(_)))
+            && let Some(file) = &state.open
+        {
+            file.unlock();
+        }
+        Ok(kept?.map(|kept| {
+            format!(
+                "{} was rebuilt from its readable marks; the damaged one is {}",
+                self.path.display(),
+                kept.display()
+            )
+        }))
+    }
+
     /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -314,16 +354,25 @@ impl State {
             file.unlock();
             return Ok(false);
         }
-        let replaced = self.refresh(path, store).and_then(|()| {
-            let lines = self.table.lines();
-            self.replace(path, store, &lines)
-        });
+        let replaced = self.refresh(path, store).and_then(|()| self.rewrite(path, store));
         if replaced.is_err()
             && let Some(file) = &self.open
         {
             file.unlock();
         }
-        replaced.map(|()| true)
+        replaced.map(|_| true)
+    }
+
+    /// Replaces the file by one with the fewest lines of the same content. Keeps a damaged one, and returns its path
+    /// then. The caller must hold the exclusive lock.
+    fn rewrite(&mut self, path: &Path, store: StoreId) -> Result<Option<PathBuf>, StorageError> {
+        let kept = if self.table.damaged > 0 { Some(stage::quarantine(path)?) } else { None };
+        let lines = self.table.lines();
+        self.replace(path, store, &lines)?;
+        if let Some(kept) = &kept {
+            tracing::warn!(path = %path.display(), kept = %kept.display(), "rebuilt damaged marks");
+        }
+        Ok(kept)
     }
 
     fn replace(&mut self, path: &Path, store: StoreId, lines: &[Line]) -> Result<(), StorageError> {
@@ -333,5 +382,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;

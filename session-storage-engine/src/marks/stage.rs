@@ -37,6 +37,16 @@ pub(super) fn create(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), St
     }
 }
 
+/// Gives the file at the path a second name in the quarantine folder next to it, and returns that.
+pub(super) fn quarantine(path: &Path) -> Result<PathBuf, StorageError> {
+    let quarantine = Folders::new(folder(path)).quarantine();
+    Folders::create(&quarantine)?;
+    let kept = quarantine.join(format!("marks.{}", StoreId::random()));
+    std::fs::hard_link(path, &kept).context("link", path)?;
+    sync_dir(&quarantine).context("flush", &quarantine)?;
+    Ok(kept)
+}
+
 /// Writes a temporary file, locked until it is renamed: one without a lock was left by a process that died.
 fn stage(path: &Path, store: StoreId, lines: &[u8]) -> Result<(PathBuf, File), StorageError> {
     // A unique name: two processes may do this concurrently.

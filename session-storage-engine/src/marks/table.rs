@@ -35,30 +35,80 @@ pub(super) struct MarkTable {
     pub(super) lines: usize,
     /// The number of lines, from the first one on, that were in order.
     pub(super) sorted: usize,
+    /// The number of bytes that are no lines of ours.
+    pub(super) damaged: u64,
+    /// The largest number of marks that the initial load had in memory.
+    #[cfg(test)]
+    pub(super) peak: usize,
+}
+
+/// Marks kept before the first ones of the same session are dropped.
+pub(super) const FIRST_DEDUP: usize = 1 << 16;
+
+/// The marks read by the initial load, in the order of the file, with at most as many again that later ones replace.
+#[derive(Debug, Default)]
+struct InitialLoad {
+    marks: Vec<(SessionId, Mark)>,
+    /// The length at which replaced marks are dropped.
+    full: usize,
+    /// The number of marks, from the first one on, that were in order.
+    in_order: usize,
+    /// `true` once a mark was not.
+    is_unordered: bool,
+    #[cfg(test)]
+    peak: usize,
+}
+
+impl InitialLoad {
+    fn push(&mut self, mark: (SessionId, Mark)) {
+        self.is_unordered |= self.marks.last().is_some_and(|(last, _)| *last >= mark.0);
+        self.in_order += usize::from(!self.is_unordered);
+        if self.marks.len() >= self.full.max(FIRST_DEDUP) {
+            self.dedup();
+            self.full = 2 * self.marks.len();
+        }
+        self.marks.push(mark);
+        #[cfg(test)]
+        {
+            self.peak = self.peak.max(self.marks.len());
+        }
+    }
+
+    /// Keeps the highest mark of each session, ascending by id.
+    fn dedup(&mut self) {
+        // Mostly one long run that is sorted already, which is the best case of a stable sort.
+        self.marks.sort_by_key(|(id, mark)| (*id, std::cmp::Reverse(mark.rank())));
+        self.marks.dedup_by_key(|(id, _)| *id);
+    }
+
+    fn finish(mut self) -> Vec<(SessionId, Mark)> {
+        self.dedup();
+        self.marks.shrink_to_fit();
+        self.marks
+    }
 }
 
 impl MarkTable {
     /// Reads the lines that were added to the file.
     pub(super) fn read(&mut self, file: &mut MarksFile, path: &Path) -> Result<(), StorageError> {
-        let mut loaded = Vec::new();
         let is_initial_load = self.loaded.is_empty() && self.changed.is_empty();
-        file.read(path, |line| {
+        let mut load = InitialLoad::default();
+        let damaged = file.read(path, |line| {
             self.lines += 1;
             match line.and_then(|line| self.apply(line)) {
-                Some(mark) if is_initial_load => loaded.push(mark),
+                Some(mark) if is_initial_load => load.push(mark),
                 Some((id, mark)) => self.merge(id, mark),
                 None => {}
             }
         })?;
+        self.damaged += damaged;
         if is_initial_load {
-            self.sorted = loaded
-                .windows(2)
-                .take_while(|pair| matches!(pair, [(one, _), (next, _)] if one < next))
-                .count();
-            // Mostly one long run that is sorted already, which is the best case of a stable sort.
-            loaded.sort_by_key(|(id, mark)| (*id, std::cmp::Reverse(mark.rank())));
-            loaded.dedup_by_key(|(id, _)| *id);
-            self.loaded = loaded;
+            #[cfg(test)]
+            {
+                self.peak = load.peak;
+            }
+            self.sorted = load.in_order.saturating_sub(1);
+            self.loaded = load.finish();
         }
         Ok(())
     }
