@@ -29,6 +29,9 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) ->
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another process is writing: let it finish, or stop it if it hangs, then try again"
         }
+        Some(ErrorCode::OperationInterrupted) => {
+            "it did not end in time: check that no other program changes the database, then try again, or allow more time"
+        }
         Some(ErrorCode::NotADatabase) => {
             "it is not an SQLite database, or its header is damaged: restore it, or choose another store"
         }
@@ -49,6 +52,15 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) ->
 /// Returns `true` if the database file itself is damaged, rather than the rows in it.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt))
+}
+
+/// Returns `true` if the schema does not fit the statement, or the statement was interrupted: another program may have
+/// changed the schema, which is checked again when the database is opened again.
+pub(crate) fn is_unexpected(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::Unknown | ErrorCode::SchemaChanged | ErrorCode::OperationInterrupted)
+    )
 }
 
 /// Creates the error of a session that lies in a damaged part of the database.

@@ -53,6 +53,8 @@ mod repair;
 mod request;
 mod rows;
 mod schema;
+mod schema_check;
+mod statement_limit;
 mod storage;
 mod store;
 mod transaction;

@@ -12,6 +12,15 @@ use crate::rows::{COLUMNS, SessionRow, second};
 /// soon fills a page.
 const SORTED: i64 = 4000;
 
+/// The choice of the index in a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IndexHints {
+    /// The statement names it.
+    Named,
+    /// `SQLite` chooses among those that are there.
+    None,
+}
+
 /// The condition for another label, checked by index before the session's row is read.
 const ALSO: &str =
     " AND EXISTS (SELECT 1 FROM labels o WHERE o.key = ? AND o.value = ? AND o.session = l.session)";
@@ -30,8 +39,9 @@ pub(crate) fn page(
     filter: &SessionFilter,
     after: Option<SessionId>,
     limit: NonZeroUsize,
+    hints: IndexHints,
 ) -> rusqlite::Result<Rows> {
-    let plan = Plan::of(connection, filter, after)?;
+    let plan = Plan::of(connection, filter, after, hints)?;
     let most = i64::try_from(limit.get()).unwrap_or(i64::MAX).saturating_add(1);
     let sql = format!("{} ORDER BY 1 LIMIT {most}", plan.sql);
     let mut select = connection.prepare_cached(&sql)?;
@@ -70,6 +80,7 @@ pub(crate) fn ids(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 struct Plan {
     sql: String,
     values: Vec<Value>,
+    hints: IndexHints,
 }
 
 impl Plan {
@@ -77,11 +88,12 @@ impl Plan {
         connection: &Connection,
         filter: &SessionFilter,
         after: Option<SessionId>,
+        hints: IndexHints,
     ) -> rusqlite::Result<Self> {
         let after = after.map_or(String::new(), |id| id.to_string());
         let since = filter.updated_since.map(second);
         let states = filter.states.as_slice();
-        let mut plan = Self { sql: String::new(), values: Vec::new() };
+        let mut plan = Self { sql: String::new(), values: Vec::new(), hints };
         if let Some((key, value)) = filter.labels.first() {
             let labels = "labels l CROSS JOIN sessions s ON s.id = l.session";
             plan.select(labels, "l.session");
@@ -89,17 +101,17 @@ impl Plan {
             plan.and("l.value = ?", value.clone());
             plan.and("l.session > ?", after);
         } else if let Some(name) = filter.kept_name() {
-            plan.select("sessions s INDEXED BY sessions_by_name", "s.id");
+            plan.select_by("sessions_by_name");
             plan.and("s.name = ?", name);
             plan.and("s.id > ?", after);
         } else if let Some(since) = since
             && is_recent(connection, since)?
         {
-            plan.select("sessions s INDEXED BY sessions_by_update", "s.id");
+            plan.select_by("sessions_by_update");
             plan.and("s.updated_second >= ?", since);
             plan.and("s.id > ?", after);
         } else if filter.only_active() && states.len() > 1 {
-            plan.select("sessions s INDEXED BY sessions_active", "s.id");
+            plan.select_by("sessions_active");
             plan.sql.push_str(" AND s.ended IS NULL");
             plan.and("s.id > ?", after);
         } else if !states.is_empty() {
@@ -108,7 +120,7 @@ impl Plan {
                 if !plan.sql.is_empty() {
                     plan.sql.push_str(" UNION ALL ");
                 }
-                plan.select("sessions s INDEXED BY sessions_by_state", "s.id");
+                plan.select_by("sessions_by_state");
                 plan.and("s.state = ?", state.to_owned());
                 plan.and("s.id > ?", after.clone());
                 plan.rest(filter);
@@ -129,6 +141,13 @@ impl Plan {
 
     fn select(&mut self, from: &str, id: &str) {
         self.sql.extend(["SELECT ", id, ", ", COLUMNS, " FROM ", from, " WHERE 1"]);
+    }
+
+    fn select_by(&mut self, index: &str) {
+        match self.hints {
+            IndexHints::Named => self.select(&format!("sessions s INDEXED BY {index}"), "s.id"),
+            IndexHints::None => self.select("sessions s", "s.id"),
+        }
     }
 
     fn and(&mut self, condition: &str, value: impl Into<Value>) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 pub struct SqliteStorageOptions {
     pub(crate) path: PathBuf,
     pub(crate) lock_timeout: Duration,
+    pub(crate) statement_timeout: Duration,
     pub(crate) read_threads: NonZeroUsize,
     pub(crate) max_pages: Option<u32>,
 }
@@ -21,6 +22,7 @@ impl SqliteStorageOptions {
         Self {
             path: path.into(),
             lock_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(120),
             read_threads: READERS,
             max_pages: None,
         }
@@ -29,6 +31,13 @@ impl SqliteStorageOptions {
     /// Sets how long a write waits for another process that writes; 5 seconds by default.
     pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
+        self
+    }
+
+    /// Sets how long one read, or one group of writes, may take in `SQLite` before it is interrupted and fails; 2 minutes by
+    /// default. Checks of the whole store are not limited.
+    pub const fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
         self
     }
 

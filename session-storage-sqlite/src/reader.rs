@@ -9,8 +9,8 @@ use session_core::maintenance::{Condition, SessionHealth, StoreHealth};
 use session_core::{Head, SessionFilter, SessionId, StorageError};
 use session_storage_engine::{Page, page};
 
-use crate::error::{DbContext as _, is_damage, unreadable};
-use crate::list;
+use crate::error::{DbContext as _, is_damage, is_unexpected, unreadable};
+use crate::list::{self, IndexHints};
 use crate::repair::{self, NEEDS_AUDIT};
 use crate::rows::{self, SessionAudit, revision_to_sql};
 use crate::schema;
@@ -35,11 +35,26 @@ impl Reader {
         Self { store, db: None }
     }
 
-    /// Reads one state of the store; `None` if there is no store.
-    fn snapshot<T>(
+    /// Reads one state of the store; `None` if there is no store. Reads again with a new connection, which checks the
+    /// schema, if that does not fit the statements any more.
+    fn snapshot<T>(&mut self, read: impl Fn(&Db) -> rusqlite::Result<T>) -> Result<Option<T>, StorageError> {
+        let is_reused = self.db.is_some();
+        let mut outcome = self.snapshot_once(&read)?;
+        if let Some(Err(error)) = &outcome
+            && is_unexpected(error)
+        {
+            self.db = None;
+            if is_reused {
+                outcome = self.snapshot_once(&read)?;
+            }
+        }
+        outcome.transpose().context("read", self.store.path())
+    }
+
+    fn snapshot_once<T>(
         &mut self,
-        read: impl FnOnce(&Db) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, StorageError> {
+        read: impl Fn(&Db) -> rusqlite::Result<T>,
+    ) -> Result<Option<rusqlite::Result<T>>, StorageError> {
         if self.db.as_ref().is_some_and(|db| !self.store.is_current(db)) {
             self.db = None;
         }
@@ -48,21 +63,26 @@ impl Reader {
         }
         let Some(db) = &self.db else { return Ok(None) };
         db.marks.refresh()?;
-        let outcome = (|| {
+        db.limit.restart();
+        Ok(Some((|| {
             // Rolled back at the end, which for a read is the same as a commit.
             let _transaction = db.connection.unchecked_transaction()?;
             read(db)
-        })();
-        outcome.context("read", self.store.path()).map(Some)
+        })()))
     }
 
     /// Returns the highest number at the end of a name with this prefix, by the index of names alone.
     pub(crate) fn highest_number(&mut self, prefix: &str) -> Result<u64, StorageError> {
-        const HIGHEST: &str = "
-            SELECT max(CAST(substr(name, length(?1) + 1) AS INTEGER)) FROM sessions INDEXED BY sessions_by_name
-            WHERE name > ?1 AND name < ?1 || ':' AND substr(name, length(?1) + 1) NOT GLOB '*[^0-9]*'";
         let highest = self.snapshot(|db| {
-            db.connection.prepare_cached(HIGHEST)?.query_row([prefix], |row| row.get::<_, Option<i64>>(0))
+            let hint = match db.index_hints() {
+                IndexHints::Named => "INDEXED BY sessions_by_name",
+                IndexHints::None => "",
+            };
+            let sql = format!(
+                "SELECT max(CAST(substr(name, length(?1) + 1) AS INTEGER)) FROM sessions {hint} \
+                 WHERE name > ?1 AND name < ?1 || ':' AND substr(name, length(?1) + 1) NOT GLOB '*[^0-9]*'"
+            );
+            db.connection.prepare_cached(&sql)?.query_row([prefix], |row| row.get::<_, Option<i64>>(0))
         })?;
         Ok(highest.flatten().and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
     }
@@ -183,7 +203,7 @@ impl Reader {
             let marked_change = db.marks.change();
             let needs_audit = is_behind_marks(db, marked_change)?
                 || schema::meta::<i64>(&db.connection, NEEDS_AUDIT)?.unwrap_or(0) != 0;
-            let found = list::page(&db.connection, filter, after, limit)?;
+            let found = list::page(&db.connection, filter, after, limit, db.index_hints())?;
             let mut page = HeadPage::new(Vec::new(), Vec::new(), found.next);
             let mut to_check = Vec::new();
             for (id, row) in &found.rows {
@@ -288,10 +308,13 @@ impl Reader {
         let outcome = self.snapshot(|db| {
             let expected = db.marks.change();
             let mut ids: Vec<String> = db.marks.tips().into_iter().map(|(id, _)| id.to_string()).collect();
+            // Reads the whole database, for as long as that takes.
+            db.limit.suspend();
             let mut problems = match repair::integrity(&db.connection) {
                 Err(error) if is_damage(&error) => vec![error.to_string()],
                 result => result?,
             };
+            problems.extend(db.index_damage.problems.iter().cloned());
             if is_behind_marks(db, expected)? {
                 problems.push(store.behind_marks(change_counter(db)?, expected).to_string());
             }

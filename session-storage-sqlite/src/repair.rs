@@ -139,10 +139,13 @@ impl ChangeSet<'_> {
     /// Repairs active sessions, rebuilds wrong indexes, and removes the folders of sessions that do not exist.
     pub(crate) fn reconcile(&mut self, store: &Store) -> Result<ReconcileReport, WriteError> {
         let mut report = ReconcileReport::default();
+        // Reads the whole database, for as long as that takes.
+        self.limit.suspend();
         let problems = integrity(self.connection)?;
         if !problems.is_empty() && problems.iter().all(|problem| problem.contains("index")) {
             tracing::warn!(?problems, "rebuilding indexes");
             self.connection.execute_batch("REINDEX")?;
+            report.store.push(format!("the indexes of {} were rebuilt", store.path().display()));
             self.is_changed = true;
         }
         let unended: Vec<String> = self

@@ -9,7 +9,7 @@ pub(crate) const APPLICATION: i64 = 0x5345_5353;
 pub(crate) const VERSION: i64 = 1;
 
 /// The tables of schema version 1. Changing this text, even a comment, changes what new databases store.
-const TABLES: &str = "
+pub(crate) const TABLES: &str = "
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value ANY

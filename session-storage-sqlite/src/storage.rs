@@ -83,11 +83,11 @@ impl SqliteStorage {
     ///
     /// # Errors
     /// [`Unavailable`](StorageError::Unavailable) if the path is not a store and cannot become one, cannot be read, or
-    /// is on a network or FUSE file system, or if the database is missing while the files next to it show that there
+    /// is on a network or FUSE file system, if its schema is not that of a store, or if the database is missing while the files next to it show that there
     /// were sessions; [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
     pub fn open(options: SqliteStorageOptions) -> Result<Self, StorageError> {
-        let SqliteStorageOptions { path, lock_timeout, read_threads, max_pages } = options;
-        let store = Arc::new(Store::new(&path, lock_timeout, max_pages)?);
+        let read_threads = options.read_threads;
+        let store = Arc::new(Store::new(options)?);
         store.connect(Access::Read)?;
         let readers = Readers {
             threads: (0..read_threads.get()).map(|_| LazyThread::default()).collect(),

@@ -16,7 +16,11 @@ use session_storage_engine::{
 };
 
 use crate::error::{DbContext as _, newer};
+use crate::list::IndexHints;
+use crate::options::SqliteStorageOptions;
 use crate::schema;
+use crate::schema_check::{self, IndexDamage};
+use crate::statement_limit::StatementLimit;
 
 /// The first and the longest pause while waiting for another process.
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
@@ -36,6 +40,7 @@ pub(crate) struct Store {
     path: PathBuf,
     pub(crate) folders: Folders,
     lock_timeout: Duration,
+    statement_timeout: Duration,
     max_pages: Option<u32>,
     opened: Mutex<Option<OpenedStore>>,
 }
@@ -53,8 +58,20 @@ pub(crate) struct Db {
     pub(crate) connection: Connection,
     pub(crate) marks: Arc<Marks>,
     identity: FileIdentity,
+    pub(crate) limit: StatementLimit,
+    /// The indexes that are missing or wrong: until they are rebuilt, no statement names an index.
+    pub(crate) index_damage: IndexDamage,
+    /// A sentence for each index that was rebuilt when the database was opened.
+    pub(crate) rebuilt: Vec<String>,
     /// The schema version, if it is newer than the one of this code.
     pub(crate) newer: Option<i64>,
+}
+
+impl Db {
+    /// Returns `Named` if all indexes are as they should be.
+    pub(crate) const fn index_hints(&self) -> IndexHints {
+        if self.index_damage.problems.is_empty() { IndexHints::Named } else { IndexHints::None }
+    }
 }
 
 /// The purpose of a connection.
@@ -65,11 +82,10 @@ pub(crate) enum Access {
 }
 
 impl Store {
-    pub(crate) fn new(
-        path: &Path,
-        lock_timeout: Duration,
-        max_pages: Option<u32>,
-    ) -> Result<Self, StorageError> {
+    pub(crate) fn new(options: SqliteStorageOptions) -> Result<Self, StorageError> {
+        let SqliteStorageOptions { path, lock_timeout, statement_timeout, read_threads: _, max_pages } =
+            options;
+        let path = path.as_path();
         let Some(name) = path.file_name() else {
             return Err(StorageError::InvalidArgument {
                 what: format!("{} has no file name for a database", path.display()),
@@ -80,7 +96,7 @@ impl Store {
         let absolute = std::path::absolute(path).context("resolve", path)?;
         let path = without_links(absolute.parent().unwrap_or(Path::new("/"))).join(name);
         let folders = Folders::new(sibling(&path, "-files"));
-        Ok(Self { path, folders, lock_timeout, max_pages, opened: Mutex::default() })
+        Ok(Self { path, folders, lock_timeout, statement_timeout, max_pages, opened: Mutex::default() })
     }
 
     /// Returns the path of the database file.
@@ -135,8 +151,10 @@ impl Store {
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
-        let mut connection = self.open(flags)?;
+        let (mut connection, limit) = self.open(flags)?;
         let version = schema::version(&connection).context("read", &self.path)?;
+        // Before any statement uses a table.
+        let mut index_damage = self.check_schema(&connection, version)?;
         if version > schema::VERSION
             && schema::readers(&connection).context("read", &self.path)? > schema::VERSION
         {
@@ -144,19 +162,49 @@ impl Store {
         }
         if access == Access::Write && version < schema::VERSION {
             schema::migrate(&mut connection).context("migrate", &self.path)?;
+            index_damage = self.check_schema(&connection, schema::VERSION)?;
         }
+        let (newer, mut rebuilt) = ((version > schema::VERSION).then_some(version), Vec::new());
         if access == Access::Write {
             self.prepare(&connection).context("open", &self.path)?;
+            if !index_damage.problems.is_empty() && newer.is_none() {
+                limit.suspend();
+                rebuilt.clone_from(&index_damage.problems);
+                index_damage = self.rebuild_indexes(&mut connection, index_damage);
+                rebuilt.retain(|problem| !index_damage.problems.contains(problem));
+                limit.restart();
+            }
         }
         let marks = self.marks_for(identity, &connection)?;
-        let newer = (version > schema::VERSION).then_some(version);
-        Ok(Some(Db { connection, marks, identity, newer }))
+        Ok(Some(Db { connection, marks, identity, limit, index_damage, rebuilt, newer }))
     }
 
-    fn open(&self, access: OpenFlags) -> Result<Connection, StorageError> {
+    fn check_schema(&self, connection: &Connection, version: i64) -> Result<IndexDamage, StorageError> {
+        schema_check::check(connection, version)
+            .context("read", &self.path)?
+            .map_err(|problem| self.unavailable(&problem))
+    }
+
+    /// Rebuilds wrong indexes; returns those that are still wrong. Everything works without them, only slower.
+    fn rebuild_indexes(&self, connection: &mut Connection, damage: IndexDamage) -> IndexDamage {
+        match schema_check::rebuild_indexes(connection) {
+            Ok(()) => {
+                tracing::warn!(store = %self.path.display(), problems = ?damage.problems, "rebuilt indexes");
+                IndexDamage::default()
+            }
+            Err(error) => {
+                let problems = &damage.problems;
+                tracing::warn!(store = %self.path.display(), ?problems, %error, "could not rebuild indexes");
+                damage
+            }
+        }
+    }
+
+    fn open(&self, access: OpenFlags) -> Result<(Connection, StatementLimit), StorageError> {
         let flags = access | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = || {
-            let connection = Connection::open_with_flags(&self.path, flags)?;
+        let open = || -> rusqlite::Result<(Connection, StatementLimit)> {
+            let mut connection = Connection::open_with_flags(&self.path, flags)?;
+            let limit = StatementLimit::new(&mut connection, self.statement_timeout)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             // The content of a damaged or hostile file must not run as code.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -164,7 +212,7 @@ impl Store {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
             connection.pragma_update(None, "cell_size_check", true)?;
-            self.wait_for_others(connection)
+            Ok((self.wait_for_others(connection)?, limit))
         };
         open().context("open", &self.path)
     }

@@ -8,6 +8,7 @@ use session_core::{Durability, SessionId, StorageError};
 use session_storage_engine::{Folders, Marks};
 
 use crate::rows::{self, HeadText, WriteError};
+use crate::statement_limit::StatementLimit;
 
 /// A transaction that holds the write lock, with its changes so far.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct ChangeSet<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) marks: &'a Marks,
     pub(crate) folders: &'a Folders,
+    pub(crate) limit: &'a StatementLimit,
     /// The change counter that the transaction will set.
     pub(crate) change: u64,
     /// The error that refuses every write, to any session.

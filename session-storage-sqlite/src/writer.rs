@@ -15,6 +15,7 @@ use crate::reflush::{reflush, reflush_marker};
 use crate::request::{Job, Reply, Request, Response};
 use crate::rows::WriteError;
 use crate::schema;
+use crate::schema_check;
 use crate::store::{Access, Db, Store};
 use crate::transaction::ChangeSet;
 
@@ -172,8 +173,19 @@ impl Writer {
         if !db.connection.is_autocommit() {
             drop(execute(&db.connection, "ROLLBACK"));
         }
-        if committed.is_err() && !self.db.as_ref().is_some_and(|db| db.connection.is_autocommit()) {
-            // A connection that cannot roll back is not used again.
+        // A connection that cannot roll back is not used again; one whose schema may have changed is checked again.
+        let is_usable = |db: &Db| db.connection.is_autocommit() && !db.limit.is_exceeded();
+        let is_unexpected = |error: &CommitError| {
+            matches!(
+                error,
+                CommitError::RolledBack(StorageError::Io { .. })
+                    | CommitError::Unknown(StorageError::Io { .. })
+            )
+        };
+        if committed
+            .as_ref()
+            .is_err_and(|error| is_unexpected(error) || !self.db.as_ref().is_some_and(is_usable))
+        {
             self.db = None;
         }
         committed
@@ -184,6 +196,7 @@ impl Writer {
         let (path, marker) = (self.store.path(), reflush_marker(&self.store.folders));
         let closed = || StorageError::Closed { what: path.display().to_string(), source: None };
         let db = self.db.as_mut().ok_or_else(closed)?;
+        db.limit.restart();
         if let Some(version) = db.newer {
             return Err(newer(path, version));
         }
@@ -229,6 +242,9 @@ impl Writer {
 
     /// Repairs what crashes left, in one transaction, which is empty if nothing needs repair.
     fn reconcile(&mut self) -> Result<ReconcileReport, StorageError> {
+        // Opening it again rebuilds indexes that another program has changed meanwhile.
+        let is_intact = |db: &Db| matches!(schema_check::check(&db.connection, schema::VERSION), Ok(Ok(damage)) if damage.problems.is_empty());
+        self.db = self.db.take().filter(|db| db.newer.is_some() || is_intact(db));
         if self.db()?.is_none() {
             return Ok(ReconcileReport::default());
         }
@@ -236,7 +252,9 @@ impl Writer {
         let done = self
             .commit(true, |changes| changes.reconcile(&store).map_err(|error| rolled_back(&store, error)));
         let (mut reconciled, _) = done.map_err(CommitError::into_error)?;
-        if let Some(db) = &self.db {
+        if let Some(db) = &mut self.db {
+            let rebuilt = std::mem::take(&mut db.rebuilt).into_iter();
+            reconciled.store.extend(rebuilt.map(|problem| format!("{problem}: it was corrected")));
             reconciled.store.extend(db.marks.repair()?);
         }
         Ok(reconciled)
@@ -267,6 +285,7 @@ fn begin_changes<'a>(store: &'a Store, db: &'a Db) -> Result<ChangeSet<'a>, Stor
         connection: &db.connection,
         marks: &db.marks,
         folders: &store.folders,
+        limit: &db.limit,
         // If a loss is accepted, the counter must be above all known ones.
         change: found.max(expected) + 1,
         refusal,
