@@ -25,6 +25,7 @@
 //! - [`GroupCommit`]: a thread that processes all queued requests as one group.
 //! - [`Folders`]: the files and folders next to the database, and checks of what is in their place; [`stat_path`] reads
 //!   file identity and type.
+//! - [`Reserve`]: room on the disk that is given up on a full one, so that sessions can be listed and deleted.
 
 mod audit;
 mod error;
@@ -33,6 +34,7 @@ mod folders;
 mod group_commit;
 mod marks;
 mod page;
+mod reserve;
 
 pub use audit::{Audit, Auditor, refuse_while_owned};
 pub use error::{IoContext, storage_error};
@@ -41,3 +43,4 @@ pub use folders::{Folders, refuse_remote, rename_noreplace, sync_dir};
 pub use group_commit::{GroupCommit, Job, Limits, WorkerGone};
 pub use marks::{Mark, Marks, MarksSummary, StoreId};
 pub use page::{Page, page};
+pub use reserve::Reserve;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use session_core::{SessionId, StorageError};
 
 /// Adds to a failed `SQLite` call what was being done, and to which path.
@@ -22,7 +23,12 @@ impl<T> DbContext<T> for rusqlite::Result<T> {
 pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) -> StorageError {
     let what = format!("cannot {doing} {}", path.display());
     let code = error.sqlite_error_code();
+    // Files in shared memory are extended with their own error.
+    let is_full = error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE);
     let advice = match code {
+        _ if is_full => {
+            return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
+        }
         Some(ErrorCode::DiskFull) => {
             return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
         }

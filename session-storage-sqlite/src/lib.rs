@@ -23,6 +23,7 @@
 //! PATH-wal PATH-shm          files of `SQLite` itself
 //! PATH-files/                0700
 //!   marks                    what is known to be flushed: detects a database that came back with less
+//!   reserve                  2 MiB of room that is given up on a full disk, so that sessions can be listed and deleted
 //!   owners/                  announcements of owners
 //!   sessions/<id>/           what sessions have besides their logs, such as captured output
 //!   quarantine/<id>/         what was cut from damaged logs; `marks.<id>`: damaged marks

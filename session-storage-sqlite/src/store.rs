@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use session_core::StorageError;
 use session_storage_engine::{
-    FileIdentity, FileKind, Folders, IoContext as _, Marks, StoreId, refuse_remote, stat_path,
+    FileIdentity, FileKind, Folders, IoContext as _, Marks, Reserve, StoreId, refuse_remote, stat_path,
 };
 
 use crate::error::{DbContext as _, newer};
@@ -34,11 +34,16 @@ const CACHE: i64 = 16 << 10;
 /// The number of prepared statements that a connection caches.
 const STATEMENTS: usize = 64;
 
+/// Bytes of room for deletions on a full disk: the write-ahead log of one that removes a large session, and the index of
+/// that log in shared memory.
+const RESERVE: u64 = 2 << 20;
+
 /// A store, used in blocking calls only.
 #[derive(Debug)]
 pub(crate) struct Store {
     path: PathBuf,
     pub(crate) folders: Folders,
+    pub(crate) reserve: Reserve,
     lock_timeout: Duration,
     statement_timeout: Duration,
     max_pages: Option<u32>,
@@ -96,7 +101,16 @@ impl Store {
         let absolute = std::path::absolute(path).context("resolve", path)?;
         let path = without_links(absolute.parent().unwrap_or(Path::new("/"))).join(name);
         let folders = Folders::new(sibling(&path, "-files"));
-        Ok(Self { path, folders, lock_timeout, statement_timeout, max_pages, opened: Mutex::default() })
+        let reserve = folders.reserve(RESERVE);
+        Ok(Self {
+            path,
+            folders,
+            reserve,
+            lock_timeout,
+            statement_timeout,
+            max_pages,
+            opened: Mutex::default(),
+        })
     }
 
     /// Returns the path of the database file.
@@ -143,8 +157,20 @@ impl Store {
         }
     }
 
-    /// Opens the database; `None` if there is no store yet.
+    /// Opens the database; `None` if there is no store yet. On a full disk this needs some reserved room, for the index
+    /// of the write-ahead log.
     pub(crate) fn connect(&self, access: Access) -> Result<Option<Db>, StorageError> {
+        let connected = match self.connect_once(access) {
+            Err(StorageError::Full { .. }) if self.reserve.release_part() => self.connect_once(access),
+            connected => connected,
+        };
+        if access == Access::Write && matches!(&connected, Ok(Some(_))) {
+            self.reserve.fill();
+        }
+        connected
+    }
+
+    fn connect_once(&self, access: Access) -> Result<Option<Db>, StorageError> {
         let Some(identity) = self.find_database()? else { return Ok(None) };
         self.check_application(identity)?;
         let flags = match access {

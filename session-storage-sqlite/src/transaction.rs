@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use session_core::backend::{Batch, Chain, Expected, Tip};
 use session_core::maintenance::Condition;
 use session_core::{Durability, SessionId, StorageError};
-use session_storage_engine::{Folders, Marks};
+use session_storage_engine::{Folders, Marks, Reserve};
 
 use crate::rows::{self, HeadText, WriteError};
 use crate::statement_limit::StatementLimit;
@@ -16,6 +16,7 @@ pub(crate) struct ChangeSet<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) marks: &'a Marks,
     pub(crate) folders: &'a Folders,
+    pub(crate) reserve: &'a Reserve,
     pub(crate) limit: &'a StatementLimit,
     /// The change counter that the transaction will set.
     pub(crate) change: u64,
@@ -78,7 +79,12 @@ impl ChangeSet<'_> {
             return Err(refusal.clone().into());
         }
         // Before the commit: after a crash in between, a mark of the deleted session would look like a loss.
-        self.marks.record_deletion(self.change, id)?;
+        match self.marks.record_deletion(self.change, id) {
+            Err(StorageError::Full { .. }) if self.reserve.release() => {
+                self.marks.record_deletion(self.change, id)?;
+            }
+            recorded => recorded?,
+        }
         rows::remove_session(self.connection, &text)?;
         self.touch(id, None);
         Ok(())

@@ -59,8 +59,17 @@ impl Writer {
                 }
             }
         }
+        let deletes = |job: &Job| matches!(job.request, Request::Delete { .. });
+        // On a full disk, deletions get the reserved room.
+        let mut was_reserved = changes.iter().any(deletes) && self.store.reserve.release_if_full();
         while !changes.is_empty() {
             match self.transact(&changes) {
+                Err(
+                    CommitError::RolledBack(StorageError::Full { .. })
+                    | CommitError::JobFailed(_, StorageError::Full { .. }),
+                ) if changes.iter().any(deletes) && self.store.reserve.release() => {
+                    was_reserved = true;
+                }
                 Ok(replies) => {
                     for (job, reply) in changes.drain(..).zip(replies) {
                         job.reply(reply);
@@ -85,6 +94,11 @@ impl Writer {
                     }
                 }
             }
+        }
+        if was_reserved {
+            // The write-ahead log goes with the last connection.
+            self.db = None;
+            self.store.reserve.refill();
         }
     }
 
@@ -285,6 +299,7 @@ fn begin_changes<'a>(store: &'a Store, db: &'a Db) -> Result<ChangeSet<'a>, Stor
         connection: &db.connection,
         marks: &db.marks,
         folders: &store.folders,
+        reserve: &store.reserve,
         limit: &db.limit,
         // If a loss is accepted, the counter must be above all known ones.
         change: found.max(expected) + 1,

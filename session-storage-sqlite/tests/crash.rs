@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -130,9 +131,20 @@ async fn damage_to_the_write_ahead_log_is_never_silent() {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path) -> Option<Self> {
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(at).output();
-        mount.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        let size = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
+        let is_mounted = mount.is_ok_and(|output| output.status.success());
+        if !is_mounted {
+            eprintln!("not run: cannot mount a small file system here");
+        }
+        is_mounted.then(|| Self(at.to_owned()))
+    }
+
+    /// Takes all room that is left, like another program.
+    fn fill(&self, name: &str) {
+        let mut file = fs::File::create(self.0.join(name)).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
     }
 }
 
@@ -145,10 +157,7 @@ impl Drop for SmallDisk {
 #[tokio::test]
 async fn a_full_disk_refuses_appends_until_there_is_room() {
     let place = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(place.path()) else {
-        eprintln!("not run: cannot mount a small file system here");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount(place.path(), "2m") else { return };
     let ballast = disk.0.join("ballast");
     fs::write(&ballast, vec![1; 600 << 10]).unwrap();
     let storage = open(&disk.0);
@@ -193,4 +202,37 @@ async fn a_full_disk_refuses_appends_until_there_is_room() {
     drop(storage);
     let storage = open(&disk.0);
     assert!(storage.verify_all().await.unwrap().problems.is_empty());
+}
+
+/// On a full disk nothing could be listed or deleted, so that no room could be made: SQLite needs some for its log, and
+/// for the index of that.
+#[tokio::test]
+async fn sessions_are_listed_and_deleted_on_a_full_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(place.path(), "16m") else { return };
+    let storage = open(&disk.0);
+    let (mut large, mut small) = (Log::plain(), Log::plain());
+    for number in 0..400 {
+        large.noted(format!("{number} {}", "x".repeat(8000)));
+    }
+    for log in [&mut large, &mut small] {
+        log.take().send(&storage, Durability::Flushed).await.unwrap();
+    }
+    drop(storage);
+    let mut all = vec![large, small];
+    while let Some(log) = all.first() {
+        disk.fill(&format!("before {}", log.id()));
+        for _ in 0..3 {
+            let found = open(&disk.0).list_all(&SessionFilter::all()).await.unwrap();
+            assert_eq!(found.heads.len(), all.len());
+        }
+        disk.fill(&format!("after {}", log.id()));
+        let storage = open(&disk.0);
+        storage.delete(log.id(), log.tip()).await.unwrap();
+        all.remove(0);
+    }
+    let storage = open(&disk.0);
+    assert!(storage.verify_all().await.unwrap().problems.is_empty());
+    // The deleted records left room in the database.
+    Log::plain().take().send(&storage, Durability::Flushed).await.unwrap();
 }

@@ -149,14 +149,15 @@ async fn reads_create_nothing_and_the_first_session_creates_the_store() {
 }
 
 #[tokio::test]
-async fn the_last_handle_leaves_only_the_database_and_the_marks() {
+async fn the_last_handle_leaves_database_marks_and_reserve() {
     let place = Place::new();
     let storage = place.open();
     let log = session(&storage).await;
     storage.head(log.id()).await.unwrap();
     drop(storage);
     let names: Vec<PathBuf> = place.tree().into_iter().map(|(path, _)| path).collect();
-    let expected = ["sessions.db", "sessions.db-files", "sessions.db-files/marks"];
+    let expected =
+        ["sessions.db", "sessions.db-files", "sessions.db-files/marks", "sessions.db-files/reserve"];
     assert_eq!(names, expected.map(|name| place.0.path().join(name)));
     assert_eq!(lines(&place.open(), log.id()).await, self::expected(&log));
 }
