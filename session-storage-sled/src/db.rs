@@ -46,6 +46,12 @@ impl Db {
         self.sled.flush().map(drop)
     }
 
+    /// Returns the first error of a write that sled made in the background. Nothing is written any more after one, but
+    /// sled may not wake the threads that wait for that write.
+    pub(crate) fn background_error(&self) -> Option<sled::Error> {
+        self.sled.context.global_error().err()
+    }
+
     /// Reads the row of the store; `None` if it is missing or cannot be parsed.
     pub(crate) fn meta(&self) -> Result<Option<Meta>> {
         let Some(value) = self.sled.get(META)? else { return Ok(None) };

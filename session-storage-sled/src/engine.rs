@@ -2,7 +2,6 @@
 //! `writer`, flushes in `durable`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use session_core::backend::Tip;
@@ -13,6 +12,7 @@ use crate::db::Db;
 use crate::error::{Fault, unavailable};
 use crate::format::FormatDamage;
 use crate::layout::Layout;
+use crate::panic_guard::guard;
 use crate::rows;
 
 /// The number of sessions whose tips the writer caches, so that it need not audit them again.
@@ -156,8 +156,7 @@ impl Engine {
         let Some(db) = &*db else {
             return Err(self.closed().unwrap_or_else(|| unavailable("the store is being closed")));
         };
-        catch_unwind(AssertUnwindSafe(|| read(self, db))).unwrap_or_else(|panic| {
-            let fault = Fault::panic(&*panic);
+        guard(|| read(self, db)).unwrap_or_else(|fault| {
             self.close(fault.clone());
             Err(self.closed_by(fault))
         })

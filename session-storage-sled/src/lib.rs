@@ -105,6 +105,7 @@ mod layout;
 mod lock;
 mod open;
 mod options;
+mod panic_guard;
 mod queries;
 mod reader_pool;
 mod repair;
@@ -112,6 +113,7 @@ mod rows;
 mod storage;
 mod store;
 mod unclean_shutdown;
+mod watchdog;
 mod worker;
 mod writer;
 

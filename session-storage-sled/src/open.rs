@@ -1,13 +1,12 @@
 //! Opening of a database: under the store's lock, after saving what an unclean shutdown left, and with a comparison
 //! against the marks. sled may panic on damaged files.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use session_core::StorageError;
-use session_storage_engine::{Folders, Marks, StoreId};
+use session_storage_engine::{Folders, Marks, StoreId, storage_error};
 use tokio::sync::Notify;
 
 use crate::db::{ChangeSet, Db, Meta};
@@ -17,6 +16,7 @@ use crate::error::{Fault, unavailable};
 use crate::layout::Layout;
 use crate::lock::{self, StoreLock};
 use crate::options::SledStorageOptions;
+use crate::panic_guard::guard;
 use crate::unclean_shutdown::{self, DirtyMarker, PreviousShutdown};
 use crate::writer::Writer;
 use crate::{files, format};
@@ -62,8 +62,8 @@ pub(crate) fn open_store(
         create_store(layout, store, &db).map_err(|fault| open_error(layout, &fault))?;
         format::write(layout, store)?;
     }
-    let scanned = catch_unwind(AssertUnwindSafe(|| Ok((db.meta()?, scan_heads(&db, &marks)?))));
-    let (meta, mut state) = match scanned.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
+    let scanned = guard(|| Ok((db.meta()?, scan_heads(&db, &marks)?)));
+    let (meta, mut state) = match scanned.flatten() {
         Ok(scanned) => scanned,
         Err(fault) => {
             // sled opens some databases that it cannot read. Nothing was written to this one.
@@ -148,11 +148,10 @@ fn set_aside_once(layout: &Layout, previous: PreviousShutdown) -> Result<(), Sto
 fn open_once(options: &SledStorageOptions, layout: &Layout) -> Result<Db, Fault> {
     let deadline = Instant::now() + RELEASE_TIMEOUT;
     loop {
-        let opened = catch_unwind(AssertUnwindSafe(|| Db::open(&layout.db(), options.cache_bytes)));
-        let fault = match opened {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) => Fault::from(error),
-            Err(panic) => Fault::panic(&*panic),
+        let opened = guard(|| Db::open(&layout.db(), options.cache_bytes).map_err(Fault::from));
+        let fault = match opened.flatten() {
+            Ok(db) => return Ok(db),
+            Err(fault) => fault,
         };
         // This process holds the store's lock: sled's lock is held by threads of this process that are about to end.
         if !fault.is_locked() || Instant::now() > deadline {
@@ -189,10 +188,10 @@ pub(crate) fn open_error(layout: &Layout, fault: &Fault) -> StorageError {
         Ok(None) | Err(_) => None,
     };
     match (fault, marks) {
-        (Fault::Sled(sled::Error::Io(error)), _) => StorageError::Io {
-            what: format!("cannot open the database of {}", layout.root().display()),
-            source: Arc::new(std::io::Error::new(error.kind(), error.to_string())),
-        },
+        (Fault::Sled(sled::Error::Io(error)), _) => {
+            let error = std::io::Error::new(error.kind(), error.to_string());
+            storage_error("open the database of", layout.root(), error)
+        }
         (Fault::Hang(_), _) => unavailable(format!(
             "cannot open the store {}: {fault}; end this process, then try again",
             layout.root().display()

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use session_core::StorageError;
 use tokio::sync::oneshot;
@@ -26,7 +27,8 @@ pub(crate) struct ReaderPool {
 #[derive(Default)]
 struct PendingReads {
     next: u64,
-    calls: HashMap<u64, FailRead>,
+    /// The reads that were submitted and not answered yet, each with the time of that.
+    calls: HashMap<u64, (Instant, FailRead)>,
     closed: Option<StorageError>,
 }
 
@@ -86,7 +88,8 @@ impl ReaderPool {
             }
             pending.next += 1;
             let number = pending.next;
-            pending.calls.insert(number, Box::new(move |error| late_reply.send(Err(error))));
+            let fail: FailRead = Box::new(move |error| late_reply.send(Err(error)));
+            pending.calls.insert(number, (Instant::now(), fail));
             number
         };
         let pending = Arc::clone(&self.pending);
@@ -103,6 +106,11 @@ impl ReaderPool {
         replied.await.unwrap_or_else(|_| Err(unavailable("the reader thread has ended")))
     }
 
+    /// Returns the time at which the oldest pending read was submitted.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        lock(&self.pending).calls.values().map(|(since, _)| *since).min()
+    }
+
     /// Fails all pending and all later reads with this error.
     pub(crate) fn close(&self, error: &StorageError) {
         let calls = {
@@ -110,7 +118,7 @@ impl ReaderPool {
             pending.closed.get_or_insert_with(|| error.clone());
             std::mem::take(&mut pending.calls)
         };
-        for fail in calls.into_values() {
+        for (_, fail) in calls.into_values() {
             fail(error.clone());
         }
     }

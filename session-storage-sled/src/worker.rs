@@ -1,15 +1,13 @@
-//! The threads of an open store: the writer thread, which processes queued requests as groups; the watchdog, which ends
-//! waiting if sled hangs; and the reader threads.
+//! The threads of an open store: the writer thread, which processes queued requests as groups, the reader threads, and
+//! those that open and close it.
 
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use session_core::{SessionId, StorageError};
-use session_storage_engine::{Folders, GroupCommit, Job, Limits};
+use session_core::StorageError;
+use session_storage_engine::{Folders, GroupCommit, Limits};
 use tokio::sync::Notify;
 
 use crate::engine::Engine;
@@ -19,15 +17,18 @@ use crate::layout::Layout;
 use crate::lock::StoreLock;
 use crate::open::{open_error, open_store};
 use crate::options::SledStorageOptions;
+use crate::panic_guard::guard;
 use crate::reader_pool::ReaderPool;
 use crate::unclean_shutdown::DirtyMarker;
-use crate::writer::{Reply, Request, Writer, outcome_unknown};
+use crate::watchdog::{QueuedJob, Watchdog};
+use crate::writer::{Reply, Request, Writer};
 
 /// Bytes of records in one group: half a segment of sled's log, so that sled seldom reuses a segment before our flush
 /// of the records that it moved elsewhere.
 const GROUP_BYTES: usize = 256 * 1024;
 
-type QueuedJob = Job<Option<Request>, Reply>;
+/// The longest wait for the close of a database after a fault.
+const FAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// An open store. Dropping it closes the database, which takes a flush.
 pub(crate) struct Worker {
@@ -69,20 +70,15 @@ impl Worker {
         let (writer, lock) = open_with_timeout(options, layout, changes)?;
         #[cfg(test)]
         let flush_hook = Arc::clone(&writer.durable.flush_hook);
-        let engine = Arc::clone(&writer.engine);
+        let (engine, watched_db) = (Arc::clone(&writer.engine), writer.db.clone());
         let (closed_tx, closed_rx) = channel();
         // From here on every error path closes the database.
         let mut writer_thread =
             WriterThread { open: Some((writer, lock)), watchdog: None, _closed_tx: closed_tx };
         let readers = Arc::new(ReaderPool::start(options.read_threads)?);
         let timeout = options.engine_timeout;
-        let watchdog = Arc::new(Watchdog {
-            engine: Arc::clone(&engine),
-            readers: Arc::clone(&readers),
-            timeout,
-            in_flight: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let watchdog =
+            Arc::new(Watchdog::new(Arc::clone(&engine), Arc::clone(&readers), watched_db, timeout));
         writer_thread.watchdog = Some(Arc::clone(&watchdog));
         spawn("session-sled-watch", move || watchdog.watch())?;
         let limits = Limits { bytes: GROUP_BYTES, ..Limits::default() };
@@ -123,7 +119,10 @@ impl Drop for Worker {
             tracing::error!("could not start a thread to close the store");
         }
         let closed_rx = self.closed_rx.lock().unwrap_or_else(PoisonError::into_inner);
-        if closed_rx.recv_timeout(self.timeout) == Err(RecvTimeoutError::Timeout) {
+        // After a fault the writer may hang forever.
+        let timeout =
+            if self.engine.closed().is_some() { self.timeout.min(FAULT_GRACE) } else { self.timeout };
+        if closed_rx.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
             tracing::error!(store = %self.engine.layout.root().display(), "timed out closing the sled database");
         }
     }
@@ -147,13 +146,12 @@ fn open_with_timeout(
     let (opened_tx, opened_rx) = channel();
     let (thread_options, thread_changes) = (options.clone(), Arc::clone(changes));
     spawn("session-sled-open", move || {
-        let started =
-            catch_unwind(AssertUnwindSafe(|| open_store(&thread_options, &layout, &thread_changes)));
-        let started = started.unwrap_or_else(|panic| Err(open_error(&layout, &Fault::panic(&*panic))));
+        let started = guard(|| open_store(&thread_options, &layout, &thread_changes));
+        let started = started.unwrap_or_else(|fault| Err(open_error(&layout, &fault)));
         if let Err(unreceived) = opened_tx.send(started)
             && let Ok((writer, lock)) = unreceived.0
         {
-            close_database(writer, lock);
+            close_database(writer, lock, None);
         }
     })?;
     match opened_rx.recv_timeout(options.engine_timeout + options.lock_timeout) {
@@ -163,69 +161,6 @@ fn open_with_timeout(
             Err(open_error(&Layout::new(options.path.clone()), &hang))
         }
         Err(RecvTimeoutError::Disconnected) => Err(unavailable("the thread that opens the store has ended")),
-    }
-}
-
-/// The watchdog of the writer thread, and the requests that it processes now.
-#[derive(Debug)]
-struct Watchdog {
-    engine: Arc<Engine>,
-    readers: Arc<ReaderPool>,
-    timeout: Duration,
-    in_flight: Mutex<InFlight>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct InFlight {
-    since: Option<Instant>,
-    waiting: Vec<(Option<SessionId>, QueuedJob)>,
-    is_over: bool,
-}
-
-impl Watchdog {
-    fn lock(&self) -> MutexGuard<'_, InFlight> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn closed(&self) -> StorageError {
-        self.engine.closed().unwrap_or_else(|| unavailable("the store is closed"))
-    }
-
-    fn begin(&self, waiting: Vec<(Option<SessionId>, QueuedJob)>) {
-        let mut state = self.lock();
-        (state.since, state.waiting) = (Some(Instant::now()), waiting);
-    }
-
-    /// Ends the current group and returns its jobs; none if the watchdog has failed them.
-    fn finish(&self) -> Vec<(Option<SessionId>, QueuedJob)> {
-        let mut state = self.lock();
-        state.since = None;
-        mem::take(&mut state.waiting)
-    }
-
-    /// Fails the waiting requests with an unknown outcome, and all reads.
-    fn fail_all(&self, waiting: Vec<(Option<SessionId>, QueuedJob)>) {
-        for (id, job) in waiting {
-            job.reply(Err(outcome_unknown(id, self.closed())));
-        }
-        self.readers.close(&self.closed());
-    }
-
-    /// Checks periodically, until the end, that the current group has not exceeded the timeout.
-    fn watch(&self) {
-        let mut state = self.lock();
-        while !state.is_over {
-            if state.since.is_some_and(|since| since.elapsed() > self.timeout) {
-                let waiting = mem::take(&mut state.waiting);
-                drop(state);
-                self.engine.close(Fault::Hang(self.timeout.as_secs()));
-                return self.fail_all(waiting);
-            }
-            let (next, _) =
-                self.changed.wait_timeout(state, self.timeout / 4).unwrap_or_else(PoisonError::into_inner);
-            state = next;
-        }
     }
 }
 
@@ -250,7 +185,7 @@ impl WriterThread {
         };
         let requests: Vec<Request> = jobs.iter_mut().filter_map(|job| job.request.take()).collect();
         watchdog.begin(requests.iter().map(Request::session).zip(jobs).collect());
-        let result = catch_unwind(AssertUnwindSafe(|| writer.process(requests)));
+        let result = guard(|| writer.process(requests));
         let waiting = watchdog.finish();
         match result {
             Ok(replies) => {
@@ -258,8 +193,8 @@ impl WriterThread {
                     job.reply(reply);
                 }
             }
-            Err(panic) => {
-                watchdog.engine.close(Fault::panic(&*panic));
+            Err(fault) => {
+                watchdog.engine.close(fault);
                 watchdog.fail_all(waiting);
             }
         }
@@ -270,8 +205,13 @@ impl WriterThread {
     }
 
     fn close_database(&mut self) {
-        if let Some((writer, lock)) = self.open.take() {
-            close_database(writer, lock);
+        let Some((writer, lock)) = self.open.take() else { return };
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.begin(Vec::new());
+        }
+        close_database(writer, lock, self.watchdog.as_deref());
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.finish();
         }
     }
 }
@@ -280,31 +220,40 @@ impl Drop for WriterThread {
     fn drop(&mut self) {
         self.close_database();
         if let Some(watchdog) = &self.watchdog {
-            watchdog.lock().is_over = true;
-            watchdog.changed.notify_all();
+            watchdog.end();
         }
     }
 }
 
 /// Closes the database. After a fault its state is unknown, and the marker stays.
-fn close_database(writer: Writer, lock: StoreLock) {
+fn close_database(writer: Writer, lock: StoreLock, watchdog: Option<&Watchdog>) {
     let Writer { engine, db, mut durable, change } = writer;
     let mut clean = engine.closed().is_none();
     if clean && durable.is_dirty() {
-        let flushed = catch_unwind(AssertUnwindSafe(|| durable.flush_durably(&engine, &db, change)));
-        if !matches!(flushed, Ok(Ok(()))) {
-            tracing::error!(store = %engine.layout.root().display(), "the last flush failed");
+        let flushed = guard(|| durable.flush_durably(&engine, &db, change));
+        if let Err(fault) = flushed.flatten() {
+            tracing::error!(store = %engine.layout.root().display(), fault = fault.summary(), "the last flush failed");
             clean = false;
         }
     }
     drop(durable);
+    if let Some(watchdog) = watchdog {
+        watchdog.release();
+    }
     // Waits for readers.
     let shared = engine.db.write().unwrap_or_else(PoisonError::into_inner).take();
     // sled flushes when it is dropped, and panics if that fails.
-    let dropped = catch_unwind(AssertUnwindSafe(|| {
+    let dropped = guard(|| {
         drop(shared);
         drop(db);
-    }));
+    });
+    if let Err(fault) = &dropped {
+        tracing::error!(
+            store = %engine.layout.root().display(),
+            fault = fault.summary(),
+            "closing sled failed; nothing acknowledged is lost, and the next opening keeps a copy of the database"
+        );
+    }
     if clean
         && dropped.is_ok()
         && let Err(error) = DirtyMarker::remove(&engine.layout)
