@@ -11,8 +11,8 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::file_stat::identity_and_length_at;
 use crate::folders::{Folders, open_file};
 
-/// The step in which the reserve grows and shrinks, and its smallest size.
-const STEP: u64 = 64 * 1024;
+/// The smallest growth that is worth a call.
+const BLOCK: u64 = 4096;
 
 /// The reserve of a store: a file of blocks without content. Nothing here fails what the caller does: without a reserve
 /// everything works until the disk is full.
@@ -23,6 +23,9 @@ pub struct Reserve {
 }
 
 impl Reserve {
+    /// Bytes that [`release_part`](Self::release_part) gives up.
+    pub const PART: u64 = 64 * 1024;
+
     /// Describes a reserve of this size. Touches nothing.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, bytes: u64) -> Self {
@@ -38,13 +41,31 @@ impl Reserve {
     }
 
     /// Allocates the reserve again, for a caller that gave it up and has made room: a quarter of it first, and beyond that
-    /// at most half of the room there is.
+    /// at most three quarters of the room there is.
     pub fn refill(&self) {
-        let length = self.length();
-        let room = self.available().unwrap_or(0).saturating_add(length);
-        let mut bytes = (room / 2).clamp(self.bytes / 4, self.bytes) / STEP * STEP;
-        while bytes > length && !self.allocate(bytes) {
-            bytes -= STEP;
+        let room = self.available().unwrap_or(0).saturating_add(self.length());
+        self.grow((room / 4 * 3).max(self.bytes / 4));
+    }
+
+    /// Allocates again what [`release_part`](Self::release_part) gave up, or as much of it as there is room for.
+    pub fn reclaim(&self, bytes: u64) {
+        if bytes > 0 {
+            self.grow(self.length().saturating_add(bytes));
+        }
+    }
+
+    /// Allocates up to this many bytes, as many as there is room for.
+    fn grow(&self, bytes: u64) {
+        let mut length = self.length();
+        let target = bytes.min(self.bytes);
+        let mut more = target.saturating_sub(length);
+        while more >= BLOCK {
+            if self.allocate(length + more) {
+                length += more;
+                more = more.min(target - length);
+            } else {
+                more = more / 2 / BLOCK * BLOCK;
+            }
         }
     }
 
@@ -60,12 +81,11 @@ impl Reserve {
         self.available().is_some_and(|available| available < self.bytes) && self.release()
     }
 
-    /// Gives up a small part of the reserve, for a caller that only reads; the last quarter of it is for deletions. `false`
-    /// if nothing was given up.
+    /// Gives up 64 KiB of the reserve, unless it is as small as `keep`. `false` if nothing was given up.
     #[must_use]
-    pub fn release_part(&self) -> bool {
-        let left = self.length().saturating_sub(STEP);
-        left >= self.bytes / 4 && self.shrink(left)
+    pub fn release_part(&self, keep: u64) -> bool {
+        let left = self.length().saturating_sub(Self::PART).max(keep);
+        self.shrink(left)
     }
 
     fn shrink(&self, bytes: u64) -> bool {
@@ -143,16 +163,18 @@ mod tests {
     fn the_reserve_is_allocated_and_given_up_in_parts() {
         let folder = tempfile::tempdir().unwrap();
         let reserve = Reserve::new(folder.path().join("reserve"), 1 << 20);
-        assert!(!reserve.release() && !reserve.release_part());
+        assert!(!reserve.release() && !reserve.release_part(0));
         assert!(!reserve.path.exists());
         reserve.fill();
         assert!(std::fs::metadata(&reserve.path).unwrap().blocks() * 512 >= 1 << 20, "blocks are allocated");
         assert!(!reserve.release_if_full());
         let mut parts = 0;
-        while reserve.release_part() {
+        while reserve.release_part(1 << 18) {
             parts += 1;
         }
         assert_eq!((parts, reserve.length()), (12, 1 << 18), "a quarter of it is kept");
+        reserve.reclaim(3 * Reserve::PART);
+        assert_eq!(reserve.length(), (1 << 18) + 3 * Reserve::PART);
         reserve.refill();
         assert_eq!(reserve.length(), 1 << 20);
         assert!(reserve.release() && !reserve.release());

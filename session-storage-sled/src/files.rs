@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -101,6 +101,62 @@ pub(crate) fn copy_folder(from: &Path, to: &Path, mode: CopyMode) -> Result<(), 
         }
     }
     sync_folder(to)
+}
+
+/// Bytes per write when a file is rewritten.
+const REWRITE: usize = 256 * 1024;
+
+/// Writes the bytes of all files of a folder again in their place, and flushes them: what could be read is then certainly
+/// on the disk. Needs no room, and an interruption changes nothing.
+pub(crate) fn rewrite_folder(folder: &Path) -> Result<(), StorageError> {
+    for name in names(folder)? {
+        let path = folder.join(&name);
+        match stat_path(&path).context("stat", &path)? {
+            Some((FileKind::Folder, _)) => rewrite_folder(&path)?,
+            Some((FileKind::File, _)) => rewrite_file(&path).context("rewrite", &path)?,
+            Some((FileKind::Other, _)) | None => {}
+        }
+    }
+    sync_folder(folder)
+}
+
+fn rewrite_file(path: &Path) -> io::Result<()> {
+    let file = open(path, OpenMode::Create)?;
+    let mut buffer = vec![0; REWRITE];
+    let mut at = 0;
+    // Only where there are blocks: filling the holes would need room.
+    while let Some((start, end)) = next_data(&file, at)? {
+        at = start;
+        while at < end {
+            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let read = file.read_at(buffer.get_mut(..most).unwrap_or_default(), at)?;
+            if read == 0 {
+                return file.sync_all();
+            }
+            file.write_all_at(buffer.get(..read).unwrap_or_default(), at)?;
+            at += read as u64;
+        }
+    }
+    file.sync_all()
+}
+
+/// Returns the next range of a file that has blocks.
+#[cfg(target_os = "linux")]
+fn next_data(file: &File, from: u64) -> io::Result<Option<(u64, u64)>> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+
+    match seek(file, SeekFrom::Data(from)) {
+        Ok(start) => Ok(Some((start, seek(file, SeekFrom::Hole(start))?))),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn next_data(file: &File, from: u64) -> io::Result<Option<(u64, u64)>> {
+    let length = file.metadata()?.len();
+    Ok((from < length).then_some((from, length)))
 }
 
 /// Shares the blocks of a file with a new one; `false` if the file system or the system does not support that.

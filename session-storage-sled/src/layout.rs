@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use session_storage_engine::Folders;
+use session_storage_engine::{Folders, Reserve};
+
+/// Bytes of room for a full disk: sled writes a snapshot when it opens a database, and new segments of its log, of
+/// 512 KiB each, when sessions are deleted.
+const RESERVE: u64 = 4 << 20;
 
 /// The names in a store's top folder.
 pub(crate) const KNOWN_NAMES: &[&str] = &[
@@ -13,6 +17,7 @@ pub(crate) const KNOWN_NAMES: &[&str] = &[
     "db",
     "db.new",
     "marks",
+    "reserve",
     "owners",
     "sessions",
     "aside",
@@ -82,6 +87,11 @@ impl Layout {
 
     pub(crate) fn aside_new(&self) -> PathBuf {
         self.root.join("aside.new")
+    }
+
+    /// Returns the room for opening the database and deleting sessions on a full disk.
+    pub(crate) fn reserve(&self) -> Reserve {
+        self.folders().reserve(RESERVE)
     }
 
     /// Returns the folders that every storage over an embedded database has.

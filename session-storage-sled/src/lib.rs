@@ -80,6 +80,7 @@
 //!   unclean                  exists while the database is open, and after an unclean shutdown
 //!   db/                      files of sled
 //!   marks                    what is known to be flushed
+//!   reserve                  4 MiB of room that is given up on a full disk, so that sessions can be listed and deleted
 //!   owners/ sessions/<id>/   announcements of owners, captured output
 //!   aside/                   the database after the last unclean shutdown; `starts/`: bad snapshots
 //!   quarantine/<id>/         what was cut from damaged logs; `FORMAT.<number>`, `marks.<id>`: damaged ones

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use session_core::StorageError;
-use session_storage_engine::IoContext as _;
+use session_storage_engine::{Folders, IoContext as _};
 
 use crate::error::unavailable;
 use crate::files::{self, OpenMode};
@@ -26,6 +26,7 @@ pub(crate) struct StoreLock {
 
 /// Acquires the lock, trying until `deadline`, at least once.
 pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<StoreLock, StorageError> {
+    Folders::is_file(path)?;
     let file = files::open(path, OpenMode::Create).context("open", path)?;
     let mut pause = FIRST_PAUSE;
     loop {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use session_core::StorageError;
-use session_storage_engine::{Folders, Marks, StoreId, storage_error};
+use session_storage_engine::{Folders, Marks, Reserve, StoreId, storage_error};
 use tokio::sync::Notify;
 
 use crate::db::{ChangeSet, Db, Meta};
@@ -50,17 +50,32 @@ pub(crate) fn open_store(
     })?;
     let previous = unclean_shutdown::read_previous(layout, &boot)?;
     unclean_shutdown::finish_copies(layout)?;
+    unclean_shutdown::check_files(layout)?;
     unclean_shutdown::set_aside(layout, previous)?;
     if !is_new && !Folders::is_file(&layout.data())? {
         // sled would create an empty database.
         return Err(loss_error(layout, &marks, "has lost its database: the file `db/db` is missing"));
     }
-    Folders::create(&layout.db())?;
-    let marker = DirtyMarker::write(layout, &boot)?;
-    let db = open_db(options, layout, previous)?;
+    let start = || {
+        Folders::create(&layout.db())?;
+        let marker = DirtyMarker::write(layout, &boot)?;
+        Ok((marker, open_db(options, layout, previous)?))
+    };
+    let (reserve, mut given_up) = (layout.reserve(), 0);
+    let (marker, db) = loop {
+        match start() {
+            // Opening writes to the disk. On a full one it gets some of the reserved room, so that sessions can be
+            // deleted.
+            Err(StorageError::Full { .. }) if reserve.release_part(0) => given_up += Reserve::PART,
+            started => break started?,
+        }
+    };
     if is_new {
         create_store(layout, store, &db).map_err(|fault| open_error(layout, &fault))?;
         format::write(layout, store)?;
+    }
+    if given_up == 0 {
+        reserve.fill();
     }
     let scanned = guard(|| Ok((db.meta()?, scan_heads(&db, &marks)?)));
     let (meta, mut state) = match scanned.flatten() {
@@ -93,7 +108,7 @@ pub(crate) fn open_store(
     drop(marker.set_opened());
     let durable = Durable::new(layout, marker)?;
     let engine = Engine::new(layout.clone(), store, marks, db.clone(), state, Arc::clone(changes));
-    Ok((Writer { engine: Arc::new(engine), db, durable, change }, lock))
+    Ok((Writer { engine: Arc::new(engine), db, durable, change, given_up }, lock))
 }
 
 /// Writes and flushes the first row, before the folder is treated as a store.

@@ -25,7 +25,7 @@ use crate::writer::{Append, Request, Response};
 /// A store in a folder, over sled. Clones share it, and so do all handles of this process on the same folder.
 ///
 /// The last handle closes the database when it is dropped, which blocks for as long as a flush takes. A process that
-/// ends without that loses nothing; the next opening copies the database first.
+/// ends without that loses nothing; the next opening copies the database first, if the disk has room for that.
 #[derive(Debug, Clone)]
 pub struct SledStorage {
     store: Arc<Store>,

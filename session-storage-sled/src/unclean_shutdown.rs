@@ -38,6 +38,7 @@ pub(crate) enum PreviousShutdown {
 
 /// Reads the marker of the previous process. `boot` is the current boot id.
 pub(crate) fn read_previous(layout: &Layout, boot: &str) -> Result<PreviousShutdown, StorageError> {
+    Folders::is_file(&layout.unclean())?;
     let Some(bytes) = files::read_start(&layout.unclean(), 256)? else { return Ok(PreviousShutdown::Clean) };
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines();
@@ -57,10 +58,13 @@ impl DirtyMarker {
         let path = layout.unclean();
         files::remove(&path)?;
         let file = files::open(&path, OpenMode::CreateNew).context("create", &path)?;
-        file.write_all_at(format!("flushing 0\nopened 0\nboot {boot}\n").as_bytes(), 0)
-            .context("write", &path)?;
-        file.sync_all().context("flush", &path)?;
-        files::sync_folder(layout.root())?;
+        let written = file
+            .write_all_at(format!("flushing 0\nopened 0\nboot {boot}\n").as_bytes(), 0)
+            .context("write", &path)
+            .and_then(|()| file.sync_all().context("flush", &path))
+            .and_then(|()| files::sync_folder(layout.root()));
+        // An incomplete marker would make the next process copy a database that was never opened.
+        written.inspect_err(|_| drop(files::remove(&path)))?;
         Ok(Self { file })
     }
 
@@ -96,8 +100,29 @@ pub(crate) fn finish_copies(layout: &Layout) -> Result<(), StorageError> {
     files::remove(&layout.aside_new())
 }
 
-/// Saves a copy of the database before sled may truncate its log. Only the newest copy is kept.
+/// Saves a copy of the database before sled may truncate its log. Only the newest copy is kept. Without room for it, the
+/// database is used without a copy: otherwise no session could be deleted to make room.
 pub(crate) fn set_aside(layout: &Layout, previous: PreviousShutdown) -> Result<(), StorageError> {
+    let mut copied = copy_aside(layout, previous);
+    if matches!(copied, Err(StorageError::Full { .. })) && Folders::is_folder(&layout.aside())? {
+        files::remove(&layout.aside_new())?;
+        files::remove(&layout.db_new())?;
+        // Of an earlier shutdown, and would be replaced.
+        files::remove(&layout.aside())?;
+        copied = copy_aside(layout, previous);
+    }
+    let Err(StorageError::Full { source, .. }) = copied else { return copied };
+    files::remove(&layout.aside_new())?;
+    files::remove(&layout.db_new())?;
+    tracing::warn!(
+        store = %layout.root().display(),
+        error = %source,
+        "no room for a copy of the database after an unclean shutdown, using it without one"
+    );
+    if previous == PreviousShutdown::DuringFlush { files::rewrite_folder(&layout.db()) } else { Ok(()) }
+}
+
+fn copy_aside(layout: &Layout, previous: PreviousShutdown) -> Result<(), StorageError> {
     if matches!(previous, PreviousShutdown::Clean | PreviousShutdown::NeverOpened)
         || !Folders::is_folder(&layout.db())?
     {
@@ -115,6 +140,38 @@ pub(crate) fn set_aside(layout: &Layout, previous: PreviousShutdown) -> Result<(
     files::remove(&layout.aside())?;
     fs::rename(layout.aside_new(), layout.aside()).context("rename", &layout.aside_new())?;
     files::sync_folder(layout.root())
+}
+
+/// The largest size of sled's settings, which are a few lines of text.
+const MAX_CONF: u64 = 64 * 1024;
+
+/// Refuses a database folder with anything but the files of sled: it would wait for a pipe, and follow a link. Moves
+/// aside settings and snapshots of impossible sizes, which sled would read into memory.
+pub(crate) fn check_files(layout: &Layout) -> Result<(), StorageError> {
+    let db = layout.db();
+    if !Folders::is_folder(&db)? {
+        return Ok(());
+    }
+    let mut is_oversized = false;
+    // A snapshot has a few bytes for each page of the log.
+    let data = fs::metadata(layout.data()).map_or(0, |data| data.len());
+    for name in files::names(&db)? {
+        let path = db.join(&name);
+        if name == "blobs" {
+            Folders::is_folder(&path)?;
+            for blob in files::names(&path)? {
+                Folders::is_file(&path.join(blob))?;
+            }
+            continue;
+        }
+        Folders::is_file(&path)?;
+        let most = if name == "conf" { MAX_CONF } else { data.saturating_add(MAX_CONF) };
+        is_oversized |= fs::metadata(&path).context("stat", &path)?.len() > most;
+    }
+    if is_oversized && set_snapshots_aside(layout)? {
+        tracing::warn!(store = %layout.root().display(), "set damaged snapshots or settings of sled aside");
+    }
+    Ok(())
 }
 
 /// Moves aside the files that sled reads at its start and does not need: its snapshots, which are caches of its log,

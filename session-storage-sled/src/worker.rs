@@ -227,7 +227,7 @@ impl Drop for WriterThread {
 
 /// Closes the database. After a fault its state is unknown, and the marker stays.
 fn close_database(writer: Writer, lock: StoreLock, watchdog: Option<&Watchdog>) {
-    let Writer { engine, db, mut durable, change } = writer;
+    let Writer { engine, db, mut durable, change, given_up } = writer;
     let mut clean = engine.closed().is_none();
     if clean && durable.is_dirty() {
         let flushed = guard(|| durable.flush_durably(&engine, &db, change));
@@ -260,6 +260,7 @@ fn close_database(writer: Writer, lock: StoreLock, watchdog: Option<&Watchdog>) 
     {
         tracing::warn!(store = %engine.layout.root().display(), %error, "could not remove the marker of an unclean shutdown");
     }
+    engine.layout.reserve().reclaim(given_up);
     drop(lock);
 }
 

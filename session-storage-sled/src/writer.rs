@@ -101,6 +101,8 @@ pub(crate) struct Writer {
     pub(crate) durable: Durable,
     /// The last change that was applied.
     pub(crate) change: u64,
+    /// Bytes of reserved room that were given up to open the database.
+    pub(crate) given_up: u64,
 }
 
 /// Creates the error of a request that may or may not have been done.
@@ -250,6 +252,9 @@ impl Writer {
         if let Some(error) = self.engine.behind_marks() {
             return Err(error.into());
         }
+        // On a full disk, deletions get the reserved room.
+        let reserve = self.engine.layout.reserve();
+        let was_reserved = reserve.release_if_full();
         // Before the deletion: without the session, the database would otherwise look as if it had lost it.
         self.engine.marks.record_deletion(self.change + 1, id)?;
         let mut change = self.next_change();
@@ -263,6 +268,10 @@ impl Writer {
         let quarantined = folders.quarantine().join(id.to_string());
         if let Err(error) = folders.remove_session(id).and_then(|()| files::remove(&quarantined)) {
             tracing::warn!(session = %id, %error, "could not remove all files of a deleted session");
+        }
+        if was_reserved {
+            reserve.refill();
+            self.given_up = 0;
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
+#[path = "common/copy.rs"]
+mod copy;
 #[path = "common/logs.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod logs;
@@ -14,6 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use copy::copy;
 use logs::{Dice, Log, note, read};
 use process::{Process, print_line};
 use session_core::backend::{Batch, Expected, SessionStorage, SessionStorageExt as _, Sum, Tip};
@@ -235,4 +238,72 @@ async fn damaged_marks_are_reported_until_a_repair() {
     let found = open(&store).verify_all().await.unwrap();
     assert!(found.problems.is_empty(), "{found:?}");
     assert_eq!(found.sessions.first().unwrap().flushed, log.revision(), "the mark was kept");
+}
+
+/// sled opened a pipe at `conf`, and waited for a writer forever.
+#[tokio::test(flavor = "multi_thread")]
+async fn pipes_in_place_of_files_are_refused_immediately() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base");
+    let log = Log::stored(&open(&base), 2).await;
+    // Opening it again writes a snapshot.
+    drop(open(&base));
+    let snapshot = fs::read_dir(base.join("db")).unwrap().map(|entry| entry.unwrap().file_name());
+    let snapshot =
+        snapshot.map(|name| name.to_string_lossy().into_owned()).find(|name| name.starts_with("snap."));
+    let snapshot = format!("db/{}", snapshot.unwrap());
+    let names = [
+        "FORMAT",
+        "lock",
+        "unclean",
+        "marks",
+        "db",
+        "db/conf",
+        "db/db",
+        "db/blobs",
+        "db/blobs/7",
+        "db/other",
+        &snapshot,
+    ];
+    for kind in [rustix::fs::FileType::Fifo, rustix::fs::FileType::Socket] {
+        for name in names {
+            let store = folder.path().join("store");
+            copy(&base, &store);
+            let path = store.join(name);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            drop(removed);
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                &path,
+                kind,
+                rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+                0,
+            )
+            .unwrap();
+            let error = try_open(&store).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("not a regular file") || text.contains("not a folder"), "{name}: {text}");
+            assert!(text.contains(name.rsplit('/').next().unwrap()), "{name}: {text}");
+            fs::remove_dir_all(&store).unwrap();
+        }
+    }
+    let (records, end) = read(&open(&base), log.id).await;
+    end.unwrap();
+    assert_eq!(records, log.records);
+}
+
+/// sled reads its settings and snapshots into memory, however large they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_and_snapshots_of_impossible_sizes_are_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let log = Log::stored(&open(&store), 2).await;
+    for name in ["conf", "snap.FFFFFFFFFFFFFFFF"] {
+        let file =
+            fs::OpenOptions::new().create(true).append(true).open(store.join("db").join(name)).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let (records, end) = read(&open(&store), log.id).await;
+        end.unwrap();
+        assert_eq!(records, log.records, "{name}");
+    }
 }

@@ -37,6 +37,8 @@ const STATEMENTS: usize = 64;
 /// Bytes of room for deletions on a full disk: the write-ahead log of one that removes a large session, and the index of
 /// that log in shared memory.
 const RESERVE: u64 = 2 << 20;
+/// Bytes of it that are kept from processes that only read.
+const DELETE_RESERVE: u64 = RESERVE / 4;
 
 /// A store, used in blocking calls only.
 #[derive(Debug)]
@@ -161,7 +163,9 @@ impl Store {
     /// of the write-ahead log.
     pub(crate) fn connect(&self, access: Access) -> Result<Option<Db>, StorageError> {
         let connected = match self.connect_once(access) {
-            Err(StorageError::Full { .. }) if self.reserve.release_part() => self.connect_once(access),
+            Err(StorageError::Full { .. }) if self.reserve.release_part(DELETE_RESERVE) => {
+                self.connect_once(access)
+            }
             connected => connected,
         };
         if access == Access::Write && matches!(&connected, Ok(Some(_))) {
