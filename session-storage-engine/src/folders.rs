@@ -13,7 +13,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::IoContext;
 use crate::file_stat::{FileKind, kind_of, stat_path};
-use crate::reserve::Reserve;
 
 /// Prefixes of quarantined losses that no one has acknowledged yet.
 const UNACKNOWLEDGED: &[&str] = &["degraded-", "lost-"];
@@ -112,12 +111,6 @@ impl Folders {
     #[must_use]
     pub fn marks(&self) -> PathBuf {
         self.root.join("marks")
-    }
-
-    /// Returns the reserve of room on the disk, of this size.
-    #[must_use]
-    pub fn reserve(&self, bytes: u64) -> Reserve {
-        Reserve::new(self.root.join("reserve"), bytes)
     }
 
     /// Returns the folder in which owners are announced.

@@ -26,10 +26,10 @@ impl Reserve {
     /// Bytes that [`release_part`](Self::release_part) gives up.
     pub const PART: u64 = 64 * 1024;
 
-    /// Describes a reserve of this size. Touches nothing.
+    /// Describes a reserve of this size next to a database. Touches nothing.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>, bytes: u64) -> Self {
-        Self { path: path.into(), bytes }
+    pub fn new(folders: &Folders, bytes: u64) -> Self {
+        Self { path: folders.root().join("reserve"), bytes }
     }
 
     /// Allocates the reserve, unless it is there, or the disk has little more room than that.
@@ -143,7 +143,7 @@ fn allocate(file: &File, from: u64, bytes: u64) -> io::Result<()> {
 fn write_zeros(file: &File, from: u64, bytes: u64) -> io::Result<()> {
     use std::os::unix::fs::FileExt as _;
 
-    let zeros = [0; 64 * 1024];
+    let zeros = [0; 4096];
     let mut at = from;
     while at < from + bytes {
         let part = usize::try_from(from + bytes - at).unwrap_or(usize::MAX).min(zeros.len());
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn the_reserve_is_allocated_and_given_up_in_parts() {
         let folder = tempfile::tempdir().unwrap();
-        let reserve = Reserve::new(folder.path().join("reserve"), 1 << 20);
+        let reserve = Reserve::new(&Folders::new(folder.path()), 1 << 20);
         assert!(!reserve.release() && !reserve.release_part(0));
         assert!(!reserve.path.exists());
         reserve.fill();
@@ -194,7 +194,7 @@ mod tests {
         let (path, target) = (folder.path().join("reserve"), folder.path().join("target"));
         std::fs::write(&target, "precious").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
-        let reserve = Reserve::new(&path, 1 << 20);
+        let reserve = Reserve::new(&Folders::new(folder.path()), 1 << 20);
         reserve.fill();
         reserve.refill();
         assert!(!reserve.release());

@@ -91,7 +91,7 @@ impl Layout {
 
     /// Returns the room for opening the database and deleting sessions on a full disk.
     pub(crate) fn reserve(&self) -> Reserve {
-        self.folders().reserve(RESERVE)
+        Reserve::new(&self.folders(), RESERVE)
     }
 
     /// Returns the folders that every storage over an embedded database has.

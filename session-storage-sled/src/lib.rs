@@ -40,12 +40,13 @@
 //!   opening rewrites the database from what can be read before anything is acknowledged. The same holds after a
 //!   process died during a flush.
 //! - **After an unclean shutdown** a copy of the database is saved in `aside/` before sled may truncate its log: the
-//!   newest copy only, sharing its blocks with the original if the file system supports that (`FICLONE`).
+//!   newest copy only, sharing its blocks with the original if the file system supports that (`FICLONE`). On a full disk
+//!   the database is opened without a copy, or no session could be deleted to make room.
 //! - **A stray or damaged snapshot does not keep the store from opening**
 //!   ([#1527](https://github.com/spacejam/sled/issues/1527), [#1533](https://github.com/spacejam/sled/issues/1533)): it
 //!   is moved to `aside/`, sled reads its full log instead, and the result is compared with the marks.
-//! - **Panics and hangs of sled are errors.** sled runs on threads of this crate, where panics are caught and waiting
-//!   ends after [`engine_timeout`](SledStorageOptions::engine_timeout). `flush_async`, whose threads can all wait for
+//! - **Panics and hangs of sled are errors.** sled runs on threads of this crate, where panics are caught, and logged
+//!   instead of printed. Waiting ends within seconds after an error of a write in the background, and otherwise after [`engine_timeout`](SledStorageOptions::engine_timeout). `flush_async`, whose threads can all wait for
 //!   each other ([#1241](https://github.com/spacejam/sled/issues/1241)), is never called.
 //!
 //! # Limits

@@ -79,7 +79,7 @@ mod tests {
                 next(info);
             }
         }));
-        let fault = guard(|| panic!("tested inside")).map(|()| ()).unwrap_err();
+        let fault = guard(|| panic!("tested inside")).unwrap_err();
         assert_eq!(fault.summary(), "sled panicked: tested inside");
         // Its panic would end the waiting for sled in other tests of this process.
         let thread = thread::Builder::new().name("sled-io-7".to_owned()).spawn(is_sled_thread);

@@ -103,7 +103,7 @@ impl Store {
         let absolute = std::path::absolute(path).context("resolve", path)?;
         let path = without_links(absolute.parent().unwrap_or(Path::new("/"))).join(name);
         let folders = Folders::new(sibling(&path, "-files"));
-        let reserve = folders.reserve(RESERVE);
+        let reserve = Reserve::new(&folders, RESERVE);
         Ok(Self {
             path,
             folders,

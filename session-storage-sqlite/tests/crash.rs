@@ -204,8 +204,8 @@ async fn a_full_disk_refuses_appends_until_there_is_room() {
     assert!(storage.verify_all().await.unwrap().problems.is_empty());
 }
 
-/// On a full disk nothing could be listed or deleted, so that no room could be made: SQLite needs some for its log, and
-/// for the index of that.
+/// On a full disk nothing could be listed or deleted, so that no room could be made: the write-ahead log needs some, and
+/// its index.
 #[tokio::test]
 async fn sessions_are_listed_and_deleted_on_a_full_disk() {
     let place = tempfile::tempdir().unwrap();
