@@ -335,7 +335,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Whatever file of a store is a pipe, every command ends: `logs`, `export` and `migrate` waited for its writer.
 #[test]
 fn a_pipe_in_place_of_a_file_blocks_nothing() {
-    for scheme in ["file", "sqlite"] {
+    for scheme in ["file", "sqlite", "sled"] {
         let dir = tempfile::tempdir().unwrap();
         let ctl = |store: &str, args: &[&str]| {
             let mut command = support::clean_command("timeout");
