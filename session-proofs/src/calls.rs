@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use self::plan::Case;
 use self::scene::{Scene, VERBS};
-use self::shim::Shim;
+pub(crate) use self::shim::Shim;
 use crate::{End, Result, binary, print, scratch, setting};
 
 /// Failed calls of a run without `SESSION_PROOF_CALLS`.
@@ -50,8 +50,10 @@ pub(crate) fn run(seed: u64, probe: bool) -> Result<End> {
     ));
     let counts = run_cases(&scenes, &chosen, folder.path(), &shim)?;
     let failed = counts.values().map(|count| count.bad).sum::<usize>();
-    for ((verb, backend), Count { met, bad, missed, .. }) in &counts {
-        print(&format!("{verb:12} {backend:7} {met:5} failed calls, {missed:3} not met, {bad:3} wrong"));
+    for ((verb, backend), Count { met, bad, missed, hung, .. }) in &counts {
+        print(&format!(
+            "{verb:12} {backend:7} {met:5} failed calls, {missed:3} not met, {hung:3} known hangs, {bad:3} wrong"
+        ));
     }
     let met: usize = counts.values().map(|count| count.met).sum();
     let refused: usize = counts.values().map(|count| count.refused).sum();
@@ -103,6 +105,7 @@ struct Count {
     met: usize,
     missed: usize,
     refused: usize,
+    hung: usize,
     bad: usize,
 }
 
@@ -129,6 +132,7 @@ fn run_cases(
                     let count = counts.entry((scene.verb, scene.backend)).or_default();
                     count.met += usize::from(result.met);
                     count.missed += usize::from(!result.met);
+                    count.hung += usize::from(result.hung);
                     count.refused += usize::from(result.refused);
                     count.bad += usize::from(!result.wrong.is_empty());
                     drop(counts);

@@ -24,7 +24,8 @@ pub(crate) const TAG: &str = "SESSION_PROOF_TAG";
 pub(crate) struct Place {
     pub(crate) binary: PathBuf,
     pub(crate) backend: &'static str,
-    /// Holds the store, the folder of sockets and a home.
+    pub(crate) store: PathBuf,
+    /// Holds the folder of sockets and a home.
     pub(crate) folder: PathBuf,
     pub(crate) tag: String,
 }
@@ -51,7 +52,7 @@ pub(crate) enum Patience {
 
 impl Place {
     pub(crate) fn url(&self) -> String {
-        format!("{}:{}", self.backend, self.folder.join("store").display())
+        format!("{}:{}", self.backend, self.store.display())
     }
 
     /// Creates the folders that a call expects.

@@ -3,6 +3,7 @@
 
 mod calls;
 mod command;
+mod cuts;
 mod processes;
 mod random;
 
@@ -29,12 +30,13 @@ fn main() -> ExitCode {
         [proof, "--probe"] => (proof, true, 0),
         [proof, "--seed", seed] => (proof, false, seed.parse().unwrap_or(0)),
         _ => {
-            print("usage: session-proofs calls --probe|--seed N");
+            print("usage: session-proofs calls|ext4|xfs|btrfs --probe|--seed N");
             return ExitCode::from(2);
         }
     };
     let end = match proof {
         "calls" => calls::run(seed, probe),
+        "ext4" | "xfs" | "btrfs" => cuts::run(proof, seed, probe),
         other => Err(format!("there is no proof `{other}`").into()),
     };
     match end {

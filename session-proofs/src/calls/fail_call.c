@@ -11,7 +11,8 @@
  * -t  lists each call in the report: FAMILY, tab, PATH. In paths the folder is left out, an id is ID, a number is N.
  * -f -p -n  the call to fail: the COUNT-th of this family and path, counted over all processes
  * -e  an errno by name; SHORT (half of a read or write is done); LATE (done, then EIO); KILL (the process is killed, the
- *     call not done); LATEKILL (done, then killed); TORNKILL (half of a write is done, then killed)
+ *     call not done); LIE (each flush of a path with this text, or of a directory for `DIR`, succeeds without being done:
+ *     -n and -f are not used); LATEKILL (done, then killed); TORNKILL (half of a write is done, then killed)
  * The report ends with `left NAME` for each process that was killed, and `over CODE`.
  */
 #define _GNU_SOURCE
@@ -175,7 +176,7 @@ static int identify(const struct call *call, struct seccomp_notif *n, const char
     }
     if (n->data.nr == SYS_mmap) {
         if (!((int)v[3] & MAP_ANONYMOUS)) { path_of(n->pid, (int)v[4], raw, sizeof raw); if (strncmp(raw, folder, strlen(folder))) return 0; }
-        else if ((int)v[3] & MAP_STACK) { *kind = "thread_stack"; }
+        else if (((int)v[3] & MAP_STACK) && v[2] == PROT_NONE) { /* of pthread_create */ *kind = "thread_stack"; }
         else return 0; /* the heap: a program without memory ends */
     }
     if (n->data.nr == SYS_clone || n->data.nr == SYS_clone3) {
@@ -281,7 +282,16 @@ static void answer_one(int listener) {
     for (int i = 0; i < CALLS && !call; i++) if (calls[i].nr == n.data.nr) call = &calls[i];
     char path[8192];
     const char *kind;
-    if (call && (tracing || seen < wanted) && identify(call, &n, &kind, path, sizeof path)) {
+    if (call && !strcmp(error_name, "LIE")) {
+        int flush = call->nr == SYS_fsync || call->nr == SYS_fdatasync || call->nr == SYS_sync_file_range;
+        if (flush && identify(call, &n, &kind, path, sizeof path)) {
+            char name[64];
+            struct stat facts;
+            snprintf(name, sizeof name, "/proc/%d/fd/%d", n.pid, (int)n.data.args[0]);
+            int directory = !strcmp(path_wanted, "DIR") && !stat(name, &facts) && S_ISDIR(facts.st_mode);
+            if (directory || (strcmp(path_wanted, "DIR") && strstr(path, path_wanted))) answer.flags = 0;
+        }
+    } else if (call && (tracing || seen < wanted) && identify(call, &n, &kind, path, sizeof path)) {
         if (tracing) fprintf(report, "%s\t%s\n", kind, path);
         else if (!strcmp(kind, family) && !strcmp(path, path_wanted) && ++seen == wanted) {
             fail(&n, &answer);

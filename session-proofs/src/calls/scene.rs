@@ -60,6 +60,8 @@ pub(super) struct Scene {
 pub(super) struct CaseResult {
     /// The call has happened and failed.
     pub(super) met: bool,
+    /// It hung where that is known.
+    pub(super) hung: bool,
     /// The verb ended with a typed error.
     pub(super) refused: bool,
     pub(super) wrong: Vec<String>,
@@ -114,7 +116,8 @@ impl Scene {
 
     fn place(&self, folder: &Path) -> Place {
         let tag = format!("calls-{}-{}", std::process::id(), folder.display());
-        Place { binary: self.binary.clone(), backend: self.backend, folder: folder.to_owned(), tag }
+        let store = folder.join("store");
+        Place { binary: self.binary.clone(), backend: self.backend, store, folder: folder.to_owned(), tag }
     }
 
     fn fill(&mut self, place: &Place) -> Result<()> {
@@ -198,7 +201,8 @@ impl Scene {
     /// Returns the store to which `migrate` copies.
     pub(super) fn target(&self, place: &Place) -> Place {
         let backend = if self.backend == "file" { "sqlite" } else { "file" };
-        Place { backend, folder: place.folder.join("to"), ..place.clone() }
+        let folder = place.folder.join("to");
+        Place { backend, store: folder.join("store"), folder, ..place.clone() }
     }
 
     fn attempt(&self, case: Option<&Case>, lane: &Path, shim: &Shim) -> Result<(Report, CaseResult)> {
@@ -218,8 +222,9 @@ impl Scene {
         fs::create_dir_all(&files)?;
         let output = finish(command, &files, Patience::Limit)?;
         let report = Report::read(&report_at);
-        let mut wrong = report.left.clone();
-        wrong.extend(judge::judge(self, &place, case, &output)?);
+        let hung = !report.left.is_empty() && case.is_some_and(Case::may_hang);
+        let mut wrong = if hung { Vec::new() } else { report.left.clone() };
+        wrong.extend(judge::judge(self, &place, case, &output, hung)?);
         let left = processes::tagged(&place.tag)?;
         if !left.is_empty() {
             wrong.push(format!("processes are left: {left:?}"));
@@ -228,7 +233,7 @@ impl Scene {
         let refused = output.error_code().is_some();
         Ok((
             Report { calls: report.calls, ..Report::default() },
-            CaseResult { met: report.met, refused, wrong, end: output.describe() },
+            CaseResult { met: report.met, hung, refused, wrong, end: output.describe() },
         ))
     }
 }

@@ -11,7 +11,7 @@ use crate::command::{LIMIT, Place};
 const SOURCE: &str = include_str!("fail_call.c");
 
 #[derive(Debug)]
-pub(super) struct Shim(PathBuf);
+pub(crate) struct Shim(PathBuf);
 
 /// The report of a case.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Report {
 
 impl Shim {
     /// Compiles it and tries it. The inner error is the reason for which the proof cannot run here.
-    pub(super) fn build(folder: &Path) -> Result<std::result::Result<Self, String>> {
+    pub(crate) fn build(folder: &Path) -> Result<std::result::Result<Self, String>> {
         let (source, program) = (folder.join("fail_call.c"), folder.join("fail_call"));
         fs::write(&source, SOURCE)?;
         let mut compiler = Command::new("cc");
@@ -44,6 +44,10 @@ impl Shim {
         Ok(Ok(Self(program)))
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Creates the command that runs another one with a call that fails; without a case, one that lists the calls.
     pub(super) fn command(
         &self,
@@ -58,7 +62,8 @@ impl Shim {
             .arg(format!("{}/", place.folder.display()))
             .args(["-x", "/sessionctl", "-r"])
             .arg(report);
-        command.arg("-l").arg((LIMIT.as_secs() - 2).to_string());
+        let limit = if case.is_some_and(Case::may_hang) { 4 } else { LIMIT.as_secs() - 2 };
+        command.arg("-l").arg(limit.to_string());
         match case {
             None => command.arg("-t"),
             Some(case) => command
