@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+pub(crate) use self::judge::leftovers;
 use self::plan::Case;
 use self::scene::{Scene, VERBS};
 pub(crate) use self::shim::Shim;

@@ -120,7 +120,8 @@ impl Place {
 impl Output {
     /// Returns the code of the error that the call has named.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
-        let named = |code: &&str| self.err.contains(&format!("[{code}]"));
+        let json = |code: &str| format!("\"code\":\"{code}\"");
+        let named = |code: &&str| self.err.contains(&format!("[{code}]")) || self.err.contains(&json(code));
         ErrorCode::ALL.iter().map(|code| code.as_str()).find(named)
     }
 

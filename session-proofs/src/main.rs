@@ -2,6 +2,7 @@
 //! systems, and crowds of processes on one store.
 
 mod calls;
+mod chaos;
 mod command;
 mod cuts;
 mod processes;
@@ -30,12 +31,13 @@ fn main() -> ExitCode {
         [proof, "--probe"] => (proof, true, 0),
         [proof, "--seed", seed] => (proof, false, seed.parse().unwrap_or(0)),
         _ => {
-            print("usage: session-proofs calls|ext4|xfs|btrfs --probe|--seed N");
+            print("usage: session-proofs calls|chaos|ext4|xfs|btrfs --probe|--seed N");
             return ExitCode::from(2);
         }
     };
     let end = match proof {
         "calls" => calls::run(seed, probe),
+        "chaos" => chaos::run(seed, probe),
         "ext4" | "xfs" | "btrfs" => cuts::run(proof, seed, probe),
         other => Err(format!("there is no proof `{other}`").into()),
     };
