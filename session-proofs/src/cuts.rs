@@ -171,7 +171,7 @@ impl Recording {
         let device = tool("losetup", &["--find", "--show", &disk.join("disk").display().to_string()])?;
         let device = device.trim();
         let seconds = setting("SESSION_PROOF_SECONDS", if control.is_some() { 3 } else { 5 });
-        let recorded = (|| {
+        let result = (|| {
             let (mkfs, options) = system.mkfs.split_first().unwrap_or((&"", &[]));
             tool(mkfs, &[options, &[device]].concat())?;
             let mut options = vec!["-t", system.kind];
@@ -192,7 +192,7 @@ impl Recording {
         tool("losetup", &["--detach", device])?;
         unmount_when_free(&disk)?;
         let control = control.map(|(_, _, title)| title);
-        Ok(Self { system, backend, control, entries: recorded?, binary: binary()? })
+        Ok(Self { system, backend, control, entries: result?, binary: binary()? })
     }
 
     fn title(&self) -> String {
@@ -242,7 +242,7 @@ impl Recording {
                     scope.spawn(move || self.replay_share(&share, &folder, wrong))
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
         });
         for result in results {
             result.map_err(|_| "a replay panicked")??;

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::program::Executable;
 pub(crate) use self::program::{Program, Seed, Target};
 use self::tally::Tally;
 use crate::args::{Args, Usage};
@@ -80,6 +81,7 @@ impl Proof {
             eprintln!("{}: enumerates all cases, no seed", self.command);
         }
         let executables = program::build(&self.programs)?;
+        self.check_obstacles(&executables)?;
         for (program, executable) in self.programs.iter().zip(&executables) {
             if !executable.command(program, Some(seed)).status()?.success() {
                 return Err(format!("{}; again: {again}", self.failure).into());
@@ -100,6 +102,7 @@ impl Proof {
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&done))?;
         }
         let executables = program::build(&self.programs)?;
+        self.check_obstacles(&executables)?;
         let scratch = ScratchFolder::new()?;
         let master = master.unwrap_or_else(new_seed);
         eprintln!(
@@ -128,6 +131,17 @@ impl Proof {
             eprintln!("the files of the failed round are in {}", scratch.0.display());
         }
         result
+    }
+
+    /// # Errors
+    /// [`Impossible`] if a program cannot run here.
+    fn check_obstacles(&self, executables: &[Executable]) -> Outcome {
+        for (program, executable) in self.programs.iter().zip(executables) {
+            if let Some(reason) = executable.obstacle(program)? {
+                return Err(Impossible(reason).into());
+            }
+        }
+        Ok(())
     }
 
     fn run_rounds(
@@ -186,6 +200,18 @@ impl fmt::Display for Stopped {
 }
 
 impl Error for Stopped {}
+
+/// The reason for which a proof cannot run here: a missing tool or privilege.
+#[derive(Debug)]
+pub(crate) struct Impossible(String);
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Impossible {}
 
 /// The end of a round.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::plan::Case;
 use super::scene::{REACTION, Scene, named};
 use crate::Result;
-use crate::command::{Output, Place, text};
+use crate::command::{Output, Place, number, text};
 
 /// States in which a session has ended.
 const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -80,7 +80,10 @@ fn judge_run(place: &Place, killed: bool, output: &Output, heads: &[Value]) -> V
     if output.code == Some(7) && output.error_code().is_none() && !(state == "failed" && code == Some(7)) {
         wrong.push(format!("exit code 7 without an error, and the session is {state}"));
     }
-    if has("acked") && !killed && head["progress"]["percent"].as_f64().unwrap_or(0.0) < 50.0 {
+    if has("acked")
+        && !killed
+        && head.get("progress").is_none_or(|progress| number(progress, "percent") < 50.0)
+    {
         wrong.push(format!("an acknowledged report is lost, the session is {state}"));
     }
     let codes: &[i32] = if killed { &[7, 125, 137] } else { &[7, 125, 126, 127] };
@@ -103,7 +106,8 @@ fn judge_others(scene: &Scene, heads: &[Value]) -> Vec<String> {
             Some(head) if text(head, "state") != state || head["revision"].as_u64() != Some(*revision) => {
                 wrong.push(format!(
                     "a session was {state} at {revision}, is {} at {}",
-                    head["state"], head["revision"]
+                    text(head, "state"),
+                    head["revision"]
                 ));
             }
             Some(_) => {}
@@ -201,10 +205,11 @@ fn equal_stream(scene: &Scene, place: &Place) -> Result<Option<String>> {
     Ok((!equal).then(|| "the copy differs from the original".to_owned()))
 }
 
-/// Compares streams. A list is in the order of the heads; one that could not be read may move its session.
+/// Compares streams session by session: one whose head could not be read comes last.
 fn same_stream(one: &str, other: &str) -> bool {
     let sorted = |stream: &str| {
-        let mut sessions: Vec<_> = stream.split("{\"session\":").map(str::to_owned).collect();
+        let (sessions, _) = stream.split_once("{\"export_end\":").unwrap_or((stream, ""));
+        let mut sessions: Vec<_> = sessions.split("{\"session\":").map(str::to_owned).collect();
         sessions.sort_unstable();
         sessions
     };
@@ -229,7 +234,7 @@ fn judge_future(place: &Place, heads: &[Value]) -> Result<Vec<String>> {
                 if cancel.code != Some(0) {
                     wrong.push(format!(
                         "a session that is {} cannot be ended: {}",
-                        head["state"],
+                        text(&head, "state"),
                         cancel.describe()
                     ));
                 }

@@ -44,7 +44,6 @@ fn errors(family: &str) -> &'static [&'static str] {
         "ftruncate" | "fallocate" => &["EIO", "ENOSPC", "EDQUOT", "EINTR", "LATE", "KILL", "LATEKILL"],
         "flock" | "fcntl" => &["EIO", "EINTR", "ENOLCK", "KILL"],
         "stat" | "readlink" | "getdents" | "statfs" | "readv" | "preadv" => &["EIO", "EACCES", "KILL"],
-        "lseek" => &["EIO", "KILL"],
         "mmap" | "thread_stack" => &["ENOMEM", "KILL"],
         "fork" | "thread" => &["EAGAIN", "ENOMEM", "KILL"],
         "exec" => &["EACCES", "ENOMEM", "EIO"],

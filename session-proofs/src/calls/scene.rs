@@ -129,7 +129,8 @@ impl Scene {
         expect(&place.call(&["run", "--name", "bad", "--", "sh", "-c", "exit 3"])?, 3)?;
         self.stream = place.call(&["export"])?.out;
         for head in place.heads()? {
-            let state = (text(&head, "state").to_owned(), head["revision"].as_u64().unwrap_or(0));
+            let state =
+                (text(&head, "state").to_owned(), head.get("revision").and_then(Value::as_u64).unwrap_or(0));
             self.before.insert(text(&head, "id").to_owned(), state);
         }
         if self.verb == "import" {

@@ -47,7 +47,7 @@ pub(super) fn judge(place: &Place, known: &mut Known) -> Result<Vec<String>> {
         match head {
             Some(_) if has(Fact::Removed) => wrong.push(format!("{id} was removed and is there")),
             None if !has(Fact::Removing) => {
-                wrong.push(format!("{id} is acknowledged as {facts:?} and is gone"))
+                wrong.push(format!("{id} is acknowledged as {facts:?} and is gone"));
             }
             None => {}
             Some(head) => {

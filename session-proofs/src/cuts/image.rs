@@ -33,6 +33,8 @@ pub(super) enum Kept {
 }
 
 const SECTOR: usize = 512;
+/// The unit in which zeros stay holes of the image's file.
+const CHUNK: usize = 64 * 1024;
 
 impl<'a> Replay<'a> {
     pub(super) fn new(entries: &'a [Entry<Mark>], size: usize) -> Self {
@@ -86,7 +88,6 @@ impl<'a> Replay<'a> {
         let file = File::create(path)?;
         file.set_len(disk.len() as u64)?;
         // Zeros stay holes: most of the disk.
-        const CHUNK: usize = 64 * 1024;
         for (number, chunk) in disk.chunks(CHUNK).enumerate() {
             if chunk.iter().any(|byte| *byte != 0) {
                 file.write_all_at(chunk, (number * CHUNK) as u64)?;

@@ -42,7 +42,7 @@ impl Workload {
         let results = thread::scope(|scope| {
             let start = |worker| scope.spawn(move || self.work(worker, seed));
             let threads: Vec<_> = (0..workers).map(start).collect();
-            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
         });
         for result in results {
             result.map_err(|_| "a worker panicked")??;

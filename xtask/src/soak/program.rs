@@ -19,6 +19,8 @@ pub(crate) struct Program {
     pub(crate) args: Vec<String>,
     pub(crate) seed: Seed,
     pub(crate) env: Vec<(&'static str, String)>,
+    /// With `--probe` it only finds out whether it can run here.
+    pub(crate) probe: bool,
 }
 
 /// A target of a crate.
@@ -50,12 +52,18 @@ impl Program {
     /// Creates a program that is a test target of the development build.
     pub(crate) fn test(package: &'static str, target: &'static str, seed: Seed) -> Self {
         let (target, profile) = (Target::Test(target), Profile::Dev);
-        Self { package, target, profile, args: Vec::new(), seed, env: Vec::new() }
+        Self { package, target, profile, args: Vec::new(), seed, env: Vec::new(), probe: false }
     }
 
     /// Creates a program that is a test target of the release build.
     pub(crate) fn release_test(package: &'static str, test: &'static str, seed: Seed) -> Self {
         Self { profile: Profile::Release { package, test }, ..Self::test(package, test, seed) }
+    }
+
+    /// Creates a proof of the binary `session-proofs`, which may find that it cannot run here.
+    pub(crate) fn whole_command(proof: &'static str) -> Self {
+        let program = Self::test("session-proofs", "session-proofs", Seed::Option("--seed"));
+        Self { target: Target::Binary("session-proofs"), probe: true, ..program }.arg(&proof)
     }
 
     pub(crate) fn arg(mut self, arg: &impl ToString) -> Self {
@@ -92,6 +100,24 @@ impl Executable {
             (Seed::None, _) | (_, None) => &mut command,
         };
         command
+    }
+}
+
+/// The exit code of a program that cannot run here.
+const NOT_RUN: i32 = 77;
+
+impl Executable {
+    /// Returns the reason for which the program cannot run here.
+    ///
+    /// # Errors
+    /// The program does not start.
+    pub(crate) fn obstacle(&self, program: &Program) -> std::io::Result<Option<String>> {
+        if !program.probe {
+            return Ok(None);
+        }
+        let output = self.command(program, None).arg("--probe").output()?;
+        let reason = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok((output.status.code() == Some(NOT_RUN)).then_some(reason))
     }
 }
 
@@ -179,6 +205,20 @@ not json
         assert_eq!(found(&binary), Some("/t/tool".into()));
         let folder = executable(MESSAGES, &binary).unwrap().folder;
         assert_eq!(folder, PathBuf::from("/ws/a"));
+    }
+
+    #[test]
+    fn a_program_that_cannot_run_here_gives_its_reason() {
+        let shell = |script: &str| {
+            let executable = Executable { path: "/bin/sh".into(), folder: "/".into() };
+            let program =
+                Program { args: vec!["-c".into(), script.into()], ..Program::whole_command("calls") };
+            executable.obstacle(&program).unwrap()
+        };
+        assert_eq!(shell("echo no loop devices; exit 77"), Some("no loop devices".to_owned()));
+        assert_eq!(shell("exit 0"), None);
+        let plain = Executable { path: "/no/such/program".into(), folder: "/".into() };
+        assert_eq!(plain.obstacle(&Program::test("a", "kill", Seed::None)).unwrap(), None);
     }
 
     #[test]
