@@ -92,16 +92,16 @@ pub fn main() -> ExitCode {
         signal_mask::block();
     }
     let context = Context::new(&global, program, caller).quiet(verb.is_quiet());
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let print = |failure: &Failure, exit_codes| error::print(failure, verb.name(), exit_codes, &context);
+    let runtime = system_limits::catch(|| tokio::runtime::Builder::new_current_thread().enable_all().build())
+        .and_then(|runtime| runtime.map_err(|error| system_limits::runtime_failure(&error)));
+    let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => {
-            let failure = Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error);
-            return ExitCode::from(error::print(&failure, verb.name(), ExitCodes::Own, &context));
-        }
+        Err(failure) => return ExitCode::from(print(&failure, verb.exit_codes())),
     };
-    let code = runtime
-        .block_on(dispatch(&verb, &context))
-        .unwrap_or_else(|failure| error::print(&failure, verb.name(), verb.exit_codes(), &context));
+    let code = system_limits::catch(|| runtime.block_on(dispatch(&verb, &context)))
+        .and_then(|result| result)
+        .unwrap_or_else(|failure| print(&failure, verb.exit_codes()));
     // Does not wait for threads that are still reading: everything that matters is on disk.
     runtime.shutdown_background();
     ExitCode::from(code)

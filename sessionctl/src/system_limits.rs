@@ -1,6 +1,9 @@
-//! A check that programs can be run at all, before anything is written.
+//! Limits of the system: a check that programs can be run at all, before anything is written, and limits that tokio meets
+//! later, as errors.
 
+use std::any::Any;
 use std::io;
+use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::RwLock;
 use std::thread;
@@ -31,6 +34,39 @@ pub(crate) fn check() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Begins of the panics of tokio where the system refuses it a thread or a descriptor: no call of it returns these as
+/// errors.
+const PANICS: [&str; 2] = ["OS can't spawn worker thread", "failed to create UnixStream"];
+
+/// Runs work of tokio. A panic at a limit of the system is returned as an error and is not printed.
+pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if limit(info.payload()).is_none() {
+            print(info);
+        }
+    }));
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| match limit(&*payload) {
+        Some(text) => Failure::new(ErrorCode::SystemLimit, text),
+        None => resume_unwind(payload),
+    })
+}
+
+/// Returns the text of a panic at a limit of the system.
+fn limit(payload: &(dyn Any + Send)) -> Option<String> {
+    let text =
+        payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref().copied())?;
+    PANICS
+        .iter()
+        .any(|begin| text.starts_with(begin))
+        .then(|| format!("a limit of processes, threads or open files: {text}"))
+}
+
+/// Returns the error of a runtime that could not be built.
+pub(crate) fn runtime_failure(error: &io::Error) -> Failure {
+    Failure::new(ErrorCode::SystemLimit, format!("no descriptor or thread to wait for events with: {error}"))
 }
 
 /// Returns `true` if all processes and threads of the system together are so few that no limit of this user or of its
@@ -103,6 +139,15 @@ mod tests {
         let mounts = [("sys/fs/cgroup/pids/cgroup.procs", ""), ("sys/fs/cgroup/unified/cgroup.procs", "")];
         let files = |limit| [load, named, mounts[0], mounts[1], ("sys/fs/cgroup/pids/a/b/pids.max", limit)];
         assert_eq!((is_far(&files("91")), is_far(&files("90"))), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn a_panic_at_a_limit_is_an_error() {
+        // What `spawn_blocking` does where the system has no thread left.
+        let error = catch(|| panic!("OS can't spawn worker thread: {}", 11)).unwrap_err();
+        assert!(format!("{error:?}").contains("SystemLimit"), "{error:?}");
+        let other = catch_unwind(|| drop(catch(|| panic!("another one"))));
+        assert_eq!(other.unwrap_err().downcast_ref(), Some(&"another one"));
     }
 
     #[test]

@@ -312,6 +312,29 @@ fn verbs_work_where_no_thread_can_be_started() {
     }
 }
 
+/// Where no descriptor was left for tokio, every verb panicked.
+#[test]
+fn a_limit_of_open_files_is_a_typed_error() {
+    let fixture = Fixture::new();
+    fixture.ctl(["run", "--name", "done", "--", "true"]).exits(0);
+    let mut refused = 0;
+    for limit in 5..40 {
+        for arguments in ["ls --all", "run -- true", "recover --policy fail", "rm no-such-session"] {
+            let script = format!("ulimit -n {limit}; exec {} {arguments}", support::BINARY);
+            let mut command = support::clean_command("sh");
+            command.env("SESSIONCTL_STORE", fixture.url()).args(["-c", &script]);
+            let ran = support::run(command);
+            assert!(!ran.stderr.contains("panicked"), "{limit} {arguments}: {ran:#?}");
+            // The loader of programs needs a descriptor itself.
+            let typed = ran.code == Some(0) || ran.stderr.contains("_") || ran.code == Some(127);
+            assert!(typed, "{limit} {arguments}: {ran:#?}");
+            refused += usize::from(ran.stderr.contains("[SYSTEM_LIMIT]"));
+        }
+    }
+    assert!(refused > 0);
+    fixture.ctl(["verify"]).exits(0);
+}
+
 /// Descriptors above 2 reach the program, and end with it.
 #[test]
 fn inherited_descriptors_belong_to_the_program_alone() {
