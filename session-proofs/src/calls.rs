@@ -51,9 +51,9 @@ pub(crate) fn run(seed: u64, probe: bool) -> Result<End> {
     ));
     let counts = run_cases(&scenes, &chosen, folder.path(), &shim)?;
     let failed = counts.values().map(|count| count.bad).sum::<usize>();
-    for ((verb, backend), Count { met, bad, missed, hung, .. }) in &counts {
+    for ((verb, backend), Count { met, bad, missed, known, .. }) in &counts {
         print(&format!(
-            "{verb:12} {backend:7} {met:5} failed calls, {missed:3} not met, {hung:3} known hangs, {bad:3} wrong"
+            "{verb:12} {backend:7} {met:5} failed calls, {missed:3} not met, {known:3} known faults of sled, {bad:3} wrong"
         ));
     }
     let met: usize = counts.values().map(|count| count.met).sum();
@@ -106,7 +106,7 @@ struct Count {
     met: usize,
     missed: usize,
     refused: usize,
-    hung: usize,
+    known: usize,
     bad: usize,
 }
 
@@ -133,7 +133,7 @@ fn run_cases(
                     let count = counts.entry((scene.verb, scene.backend)).or_default();
                     count.met += usize::from(result.met);
                     count.missed += usize::from(!result.met);
-                    count.hung += usize::from(result.hung);
+                    count.known += usize::from(result.known);
                     count.refused += usize::from(result.refused);
                     count.bad += usize::from(!result.wrong.is_empty());
                     drop(counts);

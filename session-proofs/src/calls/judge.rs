@@ -11,6 +11,9 @@ use super::scene::{REACTION, Scene, named};
 use crate::Result;
 use crate::command::{Output, Place, number, text};
 
+/// Begin of what is said of a report that was acknowledged and is not stored.
+pub(super) const LOST_REPORT: &str = "an acknowledged report is lost";
+
 /// States in which a session has ended.
 const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];
 
@@ -84,7 +87,7 @@ fn judge_run(place: &Place, killed: bool, output: &Output, heads: &[Value]) -> V
         && !killed
         && head.get("progress").is_none_or(|progress| number(progress, "percent") < 50.0)
     {
-        wrong.push(format!("an acknowledged report is lost, the session is {state}"));
+        wrong.push(format!("{LOST_REPORT}, the session is {state}"));
     }
     let codes: &[i32] = if killed { &[7, 125, 137] } else { &[7, 125, 126, 127] };
     if output.code.is_some_and(|code| !codes.contains(&code)) {

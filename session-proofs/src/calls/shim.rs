@@ -62,7 +62,7 @@ impl Shim {
             .arg(format!("{}/", place.folder.display()))
             .args(["-x", "/sessionctl", "-r"])
             .arg(report);
-        let limit = if case.is_some_and(Case::may_hang) { 4 } else { LIMIT.as_secs() - 2 };
+        let limit = if case.is_some_and(Case::is_in_sled) { 4 } else { LIMIT.as_secs() - 2 };
         command.arg("-l").arg(limit.to_string());
         match case {
             None => command.arg("-t"),

@@ -52,7 +52,7 @@ pub(super) fn check(place: &Place, marks: &[&Mark]) -> Result<Vec<String>> {
     }
     let active = place.call(&["ls", "--json"])?;
     if active.code == Some(0) && active.out.contains("\"id\"") {
-        wrong.push("after `recover` a session has not ended".to_owned());
+        wrong.push(format!("after `recover` a session has not ended: {}", active.out));
     }
     Ok(wrong)
 }
