@@ -16,7 +16,7 @@ pub(crate) use self::judge::leftovers;
 use self::plan::Case;
 use self::scene::{Scene, VERBS};
 pub(crate) use self::shim::Shim;
-use crate::{End, Result, binary, print, scratch, setting};
+use crate::outcome::{End, Result, binary, print, scratch, setting};
 
 /// Failed calls of a run without `SESSION_PROOF_CALLS`.
 const CALLS: usize = 5_400;
@@ -89,7 +89,7 @@ fn scenes(folder: &Path, shim: &Shim) -> Result<Vec<Scene>> {
         for _ in 0..workers() {
             scope.spawn(|| {
                 while let Some((verb, backend)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let scene = Scene::new(verb, backend, &binary, folder, shim);
+                    let scene = Scene::new(verb, backend, &binary, folder, shim, judge::judge);
                     push(&made, scene);
                 }
             });

@@ -2,17 +2,18 @@
 //! what was acknowledged holds, and no process, lock, socket or file is left.
 
 mod aftermath;
+mod facts;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::facts::{Fact, Known};
 use crate::calls::BACKENDS;
 use crate::command::{Output, Patience, Place, finish};
+use crate::outcome::{End, Result, binary, print, scratch, setting};
 use crate::random::Random;
-use crate::{End, Result, binary, print, scratch, setting};
 
 /// Workers and commands of each backend without `SESSION_PROOF_WORKERS` and `SESSION_PROOF_COMMANDS`.
 const WORKERS: usize = 50;
@@ -21,29 +22,6 @@ const COMMANDS: usize = 10_000;
 const KEPT: usize = 4;
 /// Time a command may wait for its turn: all workers share two cores, and a store of sled is for one process.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// What a caller knows of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fact {
-    Exists,
-    Ended(&'static str),
-    /// Its removal was tried.
-    Removing,
-    Removed,
-    /// A request was acknowledged.
-    Asked(&'static str),
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    facts: BTreeMap<String, Vec<Fact>>,
-    /// Sessions in the background, which every worker may pause, resume and cancel.
-    shared: Vec<String>,
-    killed: usize,
-    refused: usize,
-    commands: BTreeMap<String, usize>,
-    wrong: Vec<String>,
-}
 
 /// One store with its workers.
 #[derive(Debug)]

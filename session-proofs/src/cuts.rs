@@ -21,8 +21,8 @@ use self::recorder::{Entry, Recorder};
 use self::workload::{Mark, Workload};
 use crate::calls::{BACKENDS, Shim};
 use crate::command::Place;
+use crate::outcome::{End, Result, binary, print, scratch, setting};
 use crate::random::Random;
-use crate::{End, Result, binary, print, scratch, setting};
 
 /// A file system and the way in which it is mounted.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +137,7 @@ fn missing(system: &System) -> Option<String> {
     None
 }
 
-/// What happened to a disk.
+/// The recording of a disk.
 #[derive(Debug)]
 struct Recording {
     system: System,

@@ -1,4 +1,4 @@
-//! What must hold after a call has failed: nothing acknowledged is lost, nothing is invented, errors have a code, and the
+//! Checks after a call has failed: nothing acknowledged is lost, nothing is invented, errors have a code, and the
 //! store works.
 
 use std::fs;
@@ -7,12 +7,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::plan::Case;
-use super::scene::{REACTION, Scene, named};
-use crate::Result;
+use super::scene::{LOST_REPORT, REACTION, Scene, named};
 use crate::command::{Output, Place, number, text};
-
-/// Begin of what is said of a report that was acknowledged and is not stored.
-pub(super) const LOST_REPORT: &str = "an acknowledged report is lost";
+use crate::outcome::Result;
 
 /// States in which a session has ended.
 const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::judge;
 use super::plan::{Call, Case};
 use super::shim::{Report, Shim};
-use crate::Result;
 use crate::command::{LIMIT, Output, Patience, Place, finish, text};
+use crate::outcome::Result;
 use crate::processes;
 
 pub(super) const VERBS: [&str; 12] = [
@@ -39,6 +38,12 @@ pub(super) fn applies(verb: &str, backend: &str) -> bool {
     backend != "sled" || !matches!(verb, "pause" | "cancel-live")
 }
 
+/// Begin of what is said of a report that was acknowledged and is not stored.
+pub(super) const LOST_REPORT: &str = "an acknowledged report is lost";
+
+/// Lists what is wrong after a case.
+type Judge = fn(&Scene, &Place, Option<&Case>, &Output, bool) -> Result<Vec<String>>;
+
 /// A verb on a backend.
 #[derive(Debug)]
 pub(super) struct Scene {
@@ -51,6 +56,7 @@ pub(super) struct Scene {
     pub(super) before: BTreeMap<String, (String, u64)>,
     /// The stream that an export of it prints.
     pub(super) stream: String,
+    pub(super) judge: Judge,
     /// The calls of the verb without a failure.
     pub(super) calls: Vec<Call>,
 }
@@ -76,6 +82,7 @@ impl Scene {
         binary: &Path,
         folder: &Path,
         shim: &Shim,
+        judge: Judge,
     ) -> Result<Self> {
         let seed = folder.join(format!("{verb}-{backend}"));
         let mut scene = Self {
@@ -85,6 +92,7 @@ impl Scene {
             seed,
             before: BTreeMap::new(),
             stream: String::new(),
+            judge,
             calls: Vec::new(),
         };
         let place = scene.place(&scene.seed);
@@ -225,12 +233,12 @@ impl Scene {
         let report = Report::read(&report_at);
         let hung = !report.left.is_empty() && case.is_some_and(Case::is_in_sled);
         let mut wrong = if hung { Vec::new() } else { report.left.clone() };
-        wrong.extend(judge::judge(self, &place, case, &output, hung)?);
+        wrong.extend((self.judge)(self, &place, case, &output, hung)?);
         let mut known = hung;
         if case.is_some_and(Case::is_in_sled) {
             let refused = output.error_code().is_some();
             let before = wrong.len();
-            wrong.retain(|text| !(refused && text.starts_with(judge::LOST_REPORT)));
+            wrong.retain(|text| !(refused && text.starts_with(LOST_REPORT)));
             if case.is_some_and(|case| case.call.family == "pread")
                 && wrong.iter().any(|text| text.contains("CORRUPT"))
             {

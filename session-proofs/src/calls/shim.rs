@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::plan::{Call, Case};
-use crate::Result;
 use crate::command::{LIMIT, Place};
+use crate::outcome::Result;
 
 const SOURCE: &str = include_str!("fail_call.c");
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Fact, Known};
-use crate::Result;
+use super::facts::{Fact, Known};
 use crate::calls::leftovers;
 use crate::command::{Place, text};
+use crate::outcome::Result;
 use crate::processes;
 
 /// Time after which sessions that were cancelled must have ended.

@@ -1,12 +1,12 @@
-//! What must hold after a power cut: all that was acknowledged is there, what was removed is not, and the store works.
+//! Checks after a power cut: all that was acknowledged is there, what was removed is not, and the store works.
 
 use std::collections::BTreeMap;
 
 use super::workload::Mark;
-use crate::Result;
 use crate::command::{Place, text};
+use crate::outcome::Result;
 
-/// What is known about a session at the cut.
+/// The knowledge about a session at the cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
     Exists,

@@ -10,7 +10,7 @@ use std::thread;
 
 use rustix::mount::{MountFlags, mount};
 
-use crate::Result;
+use crate::outcome::Result;
 
 /// An entry of the recording, in the order in which the disk received them.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
-use crate::Result;
 use crate::command::{Output, Patience, Place, finish};
+use crate::outcome::Result;
 use crate::random::Random;
 
 /// A fact that a caller knows.

@@ -312,7 +312,7 @@ fn verbs_work_where_no_thread_can_be_started() {
     }
 }
 
-/// Where no descriptor was left for tokio, every verb panicked.
+/// Every verb panicked where no descriptor was left for tokio.
 #[test]
 fn a_limit_of_open_files_is_a_typed_error() {
     let fixture = Fixture::new();
