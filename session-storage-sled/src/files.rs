@@ -179,3 +179,18 @@ fn copy_file(from: &Path, to: &Path, mode: CopyMode) -> Result<(), StorageError>
     copy.set_permissions(Permissions::from_mode(0o600)).context("set the mode of", to)?;
     copy.sync_all().context("flush", to)
 }
+
+/// Reads a file to its end, so that an error of the disk is met here, and what is read after this comes from memory.
+pub(crate) fn read_through(path: &Path) -> Result<(), StorageError> {
+    let file = open(path, OpenMode::Read).context("open", path)?;
+    let mut buffer = vec![0; 1024 * 1024];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut buffer, at) {
+            Ok(0) => return Ok(()),
+            Ok(read) => at += read as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("read", path),
+        }
+    }
+}

@@ -42,6 +42,8 @@
 //! - **After an unclean shutdown** a copy of the database is saved in `aside/` before sled may truncate its log: the
 //!   newest copy only, sharing its blocks with the original if the file system supports that (`FICLONE`). On a full disk
 //!   the database is opened without a copy, or no session could be deleted to make room.
+//! - **A disk that cannot be read costs nothing.** While it opens, sled takes a read that fails for the end of its log, and
+//!   cuts that off. So the whole file is read before: an error is met there, and what sled reads then is in memory.
 //! - **A stray or damaged snapshot does not keep the store from opening**
 //!   ([#1527](https://github.com/spacejam/sled/issues/1527), [#1533](https://github.com/spacejam/sled/issues/1533)): it
 //!   is moved to `aside/`, sled reads its full log instead, and the result is compared with the marks.

@@ -56,6 +56,10 @@ pub(crate) fn open_store(
         // sled would create an empty database.
         return Err(loss_error(layout, &marks, "has lost its database: the file `db/db` is missing"));
     }
+    if !is_new {
+        // sled takes a read that fails while it opens for the end of its log, and cuts that off.
+        files::read_through(&layout.data())?;
+    }
     let start = || {
         Folders::create(&layout.db())?;
         let marker = DirtyMarker::write(layout, &boot)?;
