@@ -153,9 +153,16 @@ fn terminals(rounds: u64) -> Proof {
 }
 
 /// A proof of the command as a whole, by the binary `session-proofs`.
-fn whole_command(name: &'static str, title: &str, failure: &'static str) -> Part {
-    let proof = || proof(name, vec![Program::whole_command(name)], failure);
-    Part { name, title: title.to_owned(), once: proof(), round: Some(proof()) }
+/// Once it is of this size, set by a variable; in a round of its full one.
+fn whole_command(
+    name: &'static str,
+    title: &str,
+    (variable, size): (&'static str, u64),
+    failure: &'static str,
+) -> Part {
+    let program = || Program::whole_command(name);
+    let once = proof(name, vec![program().env(variable, &size)], failure);
+    Part { name, title: title.to_owned(), once, round: Some(proof(name, vec![program()], failure)) }
 }
 
 fn whole_commands() -> Vec<Part> {
@@ -163,15 +170,32 @@ fn whole_commands() -> Vec<Part> {
     vec![
         whole_command(
             "calls",
-            "calls: 5,400 system calls of all verbs fail, one in each command",
+            "calls: 600 system calls of all verbs fail, one in each command (5,400 in a round)",
+            ("SESSION_PROOF_CALLS", 600),
             "a failed system call lost or invented data, or gave a wrong result",
         ),
-        whole_command("ext4", "ext4: 1,080 images of a disk whose power was cut, controls included", CUT),
-        whole_command("xfs", "xfs: 300 images of a disk whose power was cut", CUT),
-        whole_command("btrfs", "btrfs: 300 images of a disk whose power was cut", CUT),
+        whole_command(
+            "ext4",
+            "ext4: 16 images of a disk whose power was cut for each backend and mode, and controls (160 in a round)",
+            ("SESSION_PROOF_IMAGES", 16),
+            CUT,
+        ),
+        whole_command(
+            "xfs",
+            "xfs: 12 images of a disk whose power was cut for each backend (100 in a round)",
+            ("SESSION_PROOF_IMAGES", 12),
+            CUT,
+        ),
+        whole_command(
+            "btrfs",
+            "btrfs: 12 images of a disk whose power was cut for each backend (100 in a round)",
+            ("SESSION_PROOF_IMAGES", 12),
+            CUT,
+        ),
         whole_command(
             "chaos",
-            "chaos: 10,000 random commands of 50 workers on each backend, many killed",
+            "chaos: 1,000 random commands of 50 workers on each backend, many killed (10,000 in a round)",
+            ("SESSION_PROOF_COMMANDS", 1_000),
             "a crowd of processes lost data, or left processes or files",
         ),
     ]

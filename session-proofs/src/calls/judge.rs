@@ -86,7 +86,7 @@ fn judge_run(place: &Place, killed: bool, output: &Output, heads: &[Value]) -> V
     {
         wrong.push(format!("{LOST_REPORT}, the session is {state}"));
     }
-    let codes: &[i32] = if killed { &[7, 125, 137] } else { &[7, 125, 126, 127] };
+    let codes: &[i32] = if killed { &[1, 7, 125, 137] } else { &[7, 125, 126, 127] };
     if output.code.is_some_and(|code| !codes.contains(&code)) {
         wrong.push("the exit code is none that `run` documents".to_owned());
     }
