@@ -446,7 +446,9 @@ impl Running<'_> {
 
     /// Checks the terminals after the act.
     fn check_seats(&self, status: &str) -> Result<(), String> {
-        let is_own_end = self.round.result() == Some(status);
+        // It may have come to its own end at the moment of a stop signal.
+        let has_ended = self.round.code.is_some() && self.fixture.dir.path().join("ended").exists();
+        let is_own_end = has_ended || self.round.result() == Some(status);
         // Nobody is left to restore it.
         let both = self.round.act == Act::KillBoth && !is_own_end;
         if self.first.has_ended() && !both {
