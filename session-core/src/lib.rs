@@ -134,7 +134,7 @@ pub mod backend {
     pub use crate::config::check_name;
     pub use crate::event::{FORMAT, Role};
     pub use crate::leftovers::Leftovers;
-    pub use crate::log_writer::Imported;
+    pub use crate::log_writer::{CheckedLog, Imported};
     pub use crate::machine::{Lifecycle, Rule, rule};
     pub use crate::manager::{Dispatcher, EventSink, NameCounter};
     pub use crate::presence::{
@@ -145,8 +145,8 @@ pub mod backend {
         Chain, ChainError, CheckedLine, DecodeError, Envelope, Sum, Tip, UnsealedRecord, follows,
     };
     pub use crate::storage::{
-        Batch, ChangeFeed, Expected, HeadPage, Heads, MemoryStorage, RecordPage, SessionStorage,
-        SessionStorageExt, Sharing, StorageProfile, Watch,
+        Batch, BatchRecords, ChangeFeed, Expected, HeadPage, Heads, LogPages, MemoryStorage, PAGE_BYTES,
+        PageRoom, RecordPage, SessionStorage, SessionStorageExt, Sharing, StorageProfile, Watch,
     };
     #[cfg(feature = "mock")]
     pub use crate::{presence::MockPresence, storage::MockSessionStorage};

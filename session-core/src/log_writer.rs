@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::import::Imported;
+pub use self::import::{CheckedLog, Imported};
 pub(crate) use self::log_tail::LogTail;
 pub use self::loss::record_loss;
 use self::retry::Retry;
@@ -24,10 +24,8 @@ use crate::id::SessionId;
 use crate::limits;
 use crate::reason::SessionSummary;
 use crate::record::{Chain, Record, StoredRecord, Tip, UnsealedRecord};
-use crate::storage::{Batch, Durability, Expected, SessionStorage, StorageError, load};
+use crate::storage::{Batch, Durability, Expected, PAGE, SessionStorage, StorageError, load};
 use crate::time::{Clock, SystemClock};
-
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
 /// The time for which a change is tried again after conflicts, unless a manager's options say otherwise.
 pub(crate) const CONFLICT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -195,7 +193,7 @@ where
         }
         let Sealed { batch, head, records } = self.seal(id, Some(&tail.head), tail.flushed, events)?;
         let expected = tail.expected_for(&head, self.max_sessions);
-        tail.begin_append(batch.records());
+        tail.begin_append(&records);
         match self.storage.append(id, expected, batch, durability).await {
             Ok(tip) => {
                 tail.moved();

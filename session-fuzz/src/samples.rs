@@ -111,7 +111,7 @@ fn write(storage: &FileStorage, id: SessionId, script: Script) -> (Vec<StoredRec
         let mut batch = Vec::new();
         for event in events {
             let next = seal(id, heads.last(), flushed, vec![event]);
-            batch.extend_from_slice(next.records());
+            batch.extend(next.load().expect("it is in memory"));
             heads.extend(next.head().cloned());
         }
         records.extend_from_slice(&batch);

@@ -19,7 +19,7 @@ pub struct Audit {
     replaced: Option<u64>,
     stored: Option<Tip>,
     is_head_stale: bool,
-    behind: Vec<u8>,
+    behind: u64,
     owners: Vec<Owner>,
 }
 
@@ -43,8 +43,9 @@ pub struct Auditor {
     mark: Option<Tip>,
     replaced: Option<u64>,
     flushed: u64,
-    /// The lines after the chain, each with its line end.
-    behind: Vec<u8>,
+    /// Bytes of the lines after the chain, each with its line end.
+    behind: u64,
+    /// The last of them, unless it is longer than any record.
     before: Option<Vec<u8>>,
     is_broken: bool,
 }
@@ -62,7 +63,7 @@ impl Auditor {
             mark,
             replaced: None,
             flushed: mark.map_or(0, |mark| mark.revision),
-            behind: Vec::new(),
+            behind: 0,
             before: None,
             is_broken: false,
         }
@@ -82,8 +83,14 @@ impl Auditor {
             self.flushed = self.flushed.max(envelope.flushed);
         }
         self.before = Some(line.to_vec());
-        self.behind.extend_from_slice(line);
-        self.behind.push(b'\n');
+        self.behind += line.len() as u64 + 1;
+    }
+
+    /// Adds the next stored line, of this many bytes, which is longer than any record: it is damaged, and is not read.
+    pub fn add_overlong_line(&mut self, bytes: u64) {
+        self.is_broken = true;
+        self.before = None;
+        self.behind = self.behind.saturating_add(bytes).saturating_add(1);
     }
 
     fn extend_chain(&mut self, line: &[u8]) -> bool {
@@ -171,10 +178,10 @@ impl Audit {
         self.flushed.max(self.stored.map_or(0, |tip| tip.revision))
     }
 
-    /// Returns the lines after the chain, each with its line end.
+    /// Returns the size of the lines after the chain in bytes, each with its line end.
     #[must_use]
-    pub fn behind(&self) -> &[u8] {
-        &self.behind
+    pub const fn behind(&self) -> u64 {
+        self.behind
     }
 
     /// Returns `true` if the stored head is not the fold of the records, and so has to be rebuilt from them.
@@ -201,7 +208,7 @@ impl Audit {
                 Condition::Unsupported
             }
             Some(_) => Condition::Invalid,
-            None if self.is_head_stale || !self.behind.is_empty() => Condition::Degraded,
+            None if self.is_head_stale || self.behind > 0 => Condition::Degraded,
             None => Condition::Healthy,
         }
     }
@@ -226,8 +233,8 @@ impl Audit {
                 format!("revision {} was stored and is missing", self.flushed())
             }
             None if readable == 0 => "record 1 is missing or damaged".to_owned(),
-            None if self.behind.is_empty() => "its stored head does not match its records".to_owned(),
-            None => format!("the {} bytes after it are not a record", self.behind.len()),
+            None if self.behind == 0 => "its stored head does not match its records".to_owned(),
+            None => format!("the {} bytes after it are not a record", self.behind),
         };
         StorageError::Corrupt { id: self.id, readable, what: format!("{what}; see `verify {}`", self.id) }
     }
@@ -264,7 +271,7 @@ impl Audit {
         health.tip = self.tip;
         health.flushed = self.flushed;
         health.seen = self.stored.map_or(0, |tip| tip.revision);
-        health.behind = self.behind.len() as u64;
+        health.behind = self.behind;
         health.problem =
             if without_losses == Condition::Degraded { Some(self.damage()) } else { self.refusal() };
         health.owners.clone_from(&self.owners);

@@ -1,21 +1,66 @@
 //! The files and folders next to a database: created for this user alone, and checked to be of the expected type.
 //! Nothing here follows a symlink.
 
+use std::fmt;
 use std::fs::{File, ReadDir};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, IntoInnerError, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 use session_core::backend::{FileSystem, file_system};
 use session_core::{SessionId, StorageError};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::IoContext;
 use crate::file_stat::{FileKind, kind_of, stat_path};
 
 /// Prefixes of quarantined losses that no one has acknowledged yet.
 const UNACKNOWLEDGED: &[&str] = &["degraded-", "lost-"];
+
+/// Name of a quarantined part that is being written.
+const UNFINISHED: &str = "unfinished";
+
+/// The lines of a session that are being quarantined.
+pub struct QuarantinedLines {
+    file: BufWriter<File>,
+    sum: Xxh3,
+    path: PathBuf,
+}
+
+impl fmt::Debug for QuarantinedLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuarantinedLines").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl QuarantinedLines {
+    /// Adds a line, without its line end.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn add(&mut self, line: &[u8]) -> Result<(), StorageError> {
+        self.add_part(line)?;
+        self.end_line()
+    }
+
+    /// Adds a part of a line.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn add_part(&mut self, part: &[u8]) -> Result<(), StorageError> {
+        self.sum.update(part);
+        self.file.write_all(part).context("write", &self.path)
+    }
+
+    /// Ends a line that was added in parts.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn end_line(&mut self) -> Result<(), StorageError> {
+        self.add_part(b"\n")
+    }
+}
 
 /// Opens a regular file, and nothing else; a new file is for this user alone.
 pub(crate) fn open_file(path: &Path, flags: OFlags) -> io::Result<File> {
@@ -210,29 +255,37 @@ impl Folders {
         Ok((ids, foreign))
     }
 
-    /// Quarantines bytes that are cut from a session's log, flushed: `quarantine/<id>/<why>-after-<readable>-<sum>`.
-    /// The same bytes replace their earlier copy. `why` is `lost` or `degraded` if a user has to acknowledge it.
+    /// Quarantines lines that are cut from a session's log, each with a line end, flushed:
+    /// `quarantine/<id>/<why>-after-<readable>-<sum>`. The same bytes replace their earlier copy. `why` is `lost` or
+    /// `degraded` if a user has to acknowledge it. `write` adds the lines one by one: all of them may be larger than the
+    /// memory.
     ///
     /// # Errors
-    /// The system's error.
-    pub fn quarantine_bytes(
+    /// The system's error; those of `write`.
+    pub fn quarantine_lines<E: From<StorageError>>(
         &self,
         id: SessionId,
         why: &str,
         readable: u64,
-        bytes: &[u8],
-    ) -> Result<PathBuf, StorageError> {
+        write: impl FnOnce(&mut QuarantinedLines) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
         let folder = self.quarantine().join(id.to_string());
         Self::create(&folder)?;
-        let path = folder.join(format!("{why}-after-{readable}-{:016x}", xxh3_64(bytes)));
-        let write = || -> io::Result<()> {
-            remove_tree(&path)?;
-            let mut file = open_file(&path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
+        let unfinished = folder.join(UNFINISHED);
+        remove_tree(&unfinished).context("remove", &unfinished)?;
+        let file = open_file(&unfinished, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
+            .context("create", &unfinished)?;
+        let mut lines =
+            QuarantinedLines { file: BufWriter::new(file), sum: Xxh3::new(), path: unfinished.clone() };
+        write(&mut lines)?;
+        let QuarantinedLines { file, sum, .. } = lines;
+        let path = folder.join(format!("{why}-after-{readable}-{:016x}", sum.digest()));
+        let finish = || -> io::Result<()> {
+            file.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
+            std::fs::rename(&unfinished, &path)?;
             sync_dir(&folder)
         };
-        write().context("write", &path)?;
+        finish().context("write", &path)?;
         tracing::warn!(session = %id, why, kept = %path.display(), "quarantined the damaged end of a log");
         Ok(path)
     }

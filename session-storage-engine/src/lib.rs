@@ -39,7 +39,7 @@ mod reserve;
 pub use audit::{Audit, Auditor, refuse_while_owned};
 pub use error::{IoContext, storage_error};
 pub use file_stat::{FileIdentity, FileKind, stat_path};
-pub use folders::{Folders, refuse_remote, rename_noreplace, sync_dir};
+pub use folders::{Folders, QuarantinedLines, refuse_remote, rename_noreplace, sync_dir};
 pub use group_commit::{GroupCommit, Job, Limits, WorkerGone};
 pub use marks::{Mark, Marks, MarksSummary, StoreId};
 pub use page::{Page, page};

@@ -81,9 +81,7 @@ impl Store {
         });
         let done = match done {
             // A reader that may not write to the store only asks.
-            Err(StorageError::Unavailable { .. })
-                if batch.records().is_empty() && self.is_flushed_at(id, at)? =>
-            {
+            Err(StorageError::Unavailable { .. }) if batch.is_empty() && self.is_flushed_at(id, at)? => {
                 return Ok((at, false));
             }
             done => done?,
@@ -357,6 +355,23 @@ pub(crate) fn sealed_lines(
     expected: Expected,
     batch: &Batch,
 ) -> Result<Vec<u8>, StorageError> {
+    let mut lines = Vec::new();
+    for_each_sealed_line(id, expected, batch, |line| {
+        lines.extend_from_slice(line);
+        lines.push(b'\n');
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+/// Calls `on_line` for each line of a batch, without its line end, if the chain of all lines up to it continues the log
+/// at `expected`.
+pub(crate) fn for_each_sealed_line(
+    id: SessionId,
+    expected: Expected,
+    batch: &Batch,
+    mut on_line: impl FnMut(&[u8]) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
     let misfit = |what: String| Err(StorageError::InvalidArgument { what });
     if !batch.fits(expected) {
         return misfit(format!("the batch does not start at {expected:?}"));
@@ -368,15 +383,14 @@ pub(crate) fn sealed_lines(
         None => Chain::start(id),
         Some(tip) => Chain::at(id, tip),
     };
-    let mut lines = Vec::new();
     for record in batch.records() {
-        if let Err(error) = chain.follow(record) {
+        let record = record?;
+        if let Err(error) = chain.follow(&record) {
             return misfit(format!("revision {} does not follow: {error}", record.revision()));
         }
-        lines.extend_from_slice(record.line().as_bytes());
-        lines.push(b'\n');
+        on_line(record.line().as_bytes())?;
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// Copies a range of one file to the start of another.

@@ -2,13 +2,14 @@
 //! store's lock.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use session_core::backend::{Batch, Expected, Tip};
 use session_core::{Durability, SessionId, StorageError};
 
-use crate::append::sealed_lines;
-use crate::disk::Open;
+use crate::append::for_each_sealed_line;
+use crate::disk::{DiskFile, Open};
 use crate::error::IoContext;
 use crate::format::CreateIfMissing;
 use crate::handle::CachedHandle;
@@ -37,6 +38,31 @@ pub(crate) enum MarkerState {
     NoSession,
 }
 
+/// Bytes that are written to a new log at a time.
+const WRITE_CHUNK: usize = 256 * 1024;
+
+/// Writes the lines of a batch to a new log, and returns its length. A long log is never in memory as a whole.
+fn write_lines(log: &dyn DiskFile, batch: &Batch, path: &Path) -> Result<u64, StorageError> {
+    let (mut chunk, mut length) = (Vec::new(), 0);
+    let write = |chunk: &mut Vec<u8>, length: &mut u64| -> Result<(), StorageError> {
+        write_all(log, chunk, *length).context("write", path)?;
+        *length += chunk.len() as u64;
+        chunk.clear();
+        Ok(())
+    };
+    for record in batch.records() {
+        chunk.extend_from_slice(record?.line().as_bytes());
+        chunk.push(b'\n');
+        if chunk.len() >= WRITE_CHUNK {
+            write(&mut chunk, &mut length)?;
+        }
+    }
+    if !chunk.is_empty() {
+        write(&mut chunk, &mut length)?;
+    }
+    Ok(length)
+}
+
 impl Store {
     /// Creates a session from a batch if it does not exist and there is a free place within the limit, if any.
     pub(crate) fn create(
@@ -45,9 +71,9 @@ impl Store {
         expected: Expected,
         batch: &Batch,
     ) -> Result<Tip, StorageError> {
-        let lines = sealed_lines(id, expected, batch);
         // A batch that is invalid anyway creates no store.
-        if let Err(error) = &lines
+        let checked = for_each_sealed_line(id, expected, batch, |_| Ok(()));
+        if let Err(error) = &checked
             && !self.exists()?
         {
             return Err(error.clone());
@@ -62,25 +88,25 @@ impl Store {
         if let Some(limit) = expected.limit() {
             self.check_places(limit, None)?;
         }
-        let lines = lines?;
-        let tip = self.build(id, batch, &lines).inspect_err(|_| self.discard_staged(id))?;
+        checked?;
+        let tip = self.build(id, batch).inspect_err(|_| self.discard_staged(id))?;
         self.prune_markers(id);
         drop(lock);
         Ok(tip)
     }
 
     /// Builds a session in `stage` and renames it into `sessions`.
-    fn build(&self, id: SessionId, batch: &Batch, lines: &[u8]) -> Result<Tip, StorageError> {
+    fn build(&self, id: SessionId, batch: &Batch) -> Result<Tip, StorageError> {
         let head = batch.head().expect("a batch that fits an absent log has records");
         let staged = self.layout.staged(id);
         let paths = self.layout.session(id);
         self.disk.create_dir(&staged.dir).context("create", &staged.dir)?;
         let log = self.disk.open(&staged.log, Open::Create).context("create", &staged.log)?;
-        write_all(&*log, lines, 0).context("write", &staged.log)?;
+        let length = write_lines(&*log, batch, &staged.log)?;
         log.sync().context("flush", &staged.log)?;
         self.disk.open(&staged.lock, Open::Create).context("create", &staged.lock)?;
         let slots = self.disk.open(&staged.slots, Open::Create).context("create", &staged.slots)?;
-        let mark = Mark { tip: head.tip, length: lines.len() as u64 };
+        let mark = Mark { tip: head.tip, length };
         let slot = Slot::new(1, &self.boot, Some(mark), mark.length, Some(head));
         // Until the directory entry of the session is known to be durable, every process that opens the session
         // has to flush it first.

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use session_core::backend::{Chain, HeadPage, RecordPage, Tip};
+use session_core::backend::{Chain, HeadPage, PageRoom, RecordPage, Tip};
 use session_core::maintenance::Condition;
 use session_core::{Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
@@ -20,8 +20,6 @@ use crate::scan::{ChainItem, ChainReader, fold};
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
 
-/// The size in bytes at which a page ends, even if the limit of the caller is higher.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// The number of reads before a log is reported as damaged: a writer may have been in the middle of an append.
 const READ_ATTEMPTS: usize = 3;
 /// The most sessions whose last page end is cached.
@@ -242,12 +240,12 @@ impl Store {
         let start = self.start_of_page(id, &*log, file, after).context("read", &paths.log)?;
         let (chain, offset) = start.map_or((Chain::start(id), 0), |at| (Chain::at(id, at.tip), at.end));
         let mut reader = ChainReader::from(&*log, chain, offset);
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        while records.len() < limit.get() && bytes < PAGE_BYTES {
+        let (mut records, mut room) = (Vec::new(), PageRoom::new(limit));
+        while room.is_left() {
             match reader.next().context("read", &paths.log)? {
                 ChainItem::Record(record) if record.tip().revision > after => {
                     let record = record.to_stored();
-                    bytes += record.line().len();
+                    room.take(record.line().len());
                     records.push(record);
                 }
                 ChainItem::Record(_) => {}

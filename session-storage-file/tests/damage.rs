@@ -98,7 +98,7 @@ impl Log {
     fn put(&mut self, storage: &FileStorage, events: Vec<SessionEvent>, durability: Durability) {
         let expected = self.head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
         let batch = seal(self.id, self.head.as_ref(), self.expected.flushed as u64, events);
-        self.expected.records.extend_from_slice(batch.records());
+        self.expected.records.extend(batch.load().unwrap());
         self.head = batch.head().cloned();
         wait(storage.append(self.id, expected, batch, durability)).unwrap();
         if durability == Durability::Flushed {
@@ -447,7 +447,7 @@ fn write(
     } else {
         seal(id, Some(&head), 0, events)
     };
-    let wrote = batch.records().to_vec();
+    let wrote = batch.load().unwrap();
     match wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed)) {
         Ok(_) => {
             // Lost records that were never flushed may be overwritten; the loss was reported.
@@ -498,7 +498,7 @@ fn every_flipped_bit_of_a_log_is_reported() {
         };
         let batch = seal(id, head.as_ref(), head.as_ref().map_or(0, |head| head.tip.revision), events);
         head = batch.head().cloned();
-        expected_log.extend_from_slice(batch.records());
+        expected_log.extend(batch.load().unwrap());
         wait(storage.append(id, expected, batch, Durability::Flushed)).unwrap();
     }
     drop(storage);
@@ -550,7 +550,7 @@ fn readers_report_a_log_replaced_by_another() {
     let other: String = [&begin, &copies[1], &longer]
         .iter()
         .flat_map(|batch| batch.records())
-        .flat_map(|record| [record.line(), "\n"])
+        .flat_map(|record| [record.unwrap().line().to_owned(), "\n".to_owned()])
         .collect();
     disk.edit(&path, |bytes| *bytes = other.clone().into_bytes()).unwrap();
     for disk in [disk.now().kill(), disk.now().cut(Keep::All)] {

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use session_core::backend::Tip;
+use session_core::limits::RECORD_BYTES;
 use session_core::{Head, SessionId, StoredRecord};
 use session_storage_engine::StoreId;
 
@@ -23,8 +24,37 @@ pub(crate) struct Meta {
     pub(crate) change: u64,
 }
 
+/// Bytes of a log that are read for each access that makes sled evict pages: a page of 8 to 16 parts of a line has at
+/// least 64.
+const BYTES_PER_ACCESS: usize = rows::PART / 8;
+
 /// A stored line with its number.
-pub(crate) type Numbered = (u64, Vec<u8>);
+#[derive(Debug)]
+pub(crate) struct StoredLine {
+    pub(crate) revision: u64,
+    /// The bytes; of a line that is longer than any record, only enough to detect that.
+    pub(crate) bytes: Vec<u8>,
+    /// The number of bytes that are stored.
+    pub(crate) length: u64,
+}
+
+impl StoredLine {
+    /// Returns `true` if the line is longer than any record: it is damaged, and was not read completely.
+    pub(crate) const fn is_overlong(&self) -> bool {
+        self.length >= RECORD_BYTES as u64
+    }
+
+    fn add_part(&mut self, part: &[u8]) {
+        self.length += part.len() as u64;
+        if self.bytes.len() < RECORD_BYTES {
+            if !self.bytes.is_empty() {
+                // Once, for all parts: a buffer that grows leaves pieces of all sizes in the allocator.
+                self.bytes.reserve_exact(RECORD_BYTES + rows::PART - self.bytes.len());
+            }
+            self.bytes.extend_from_slice(part);
+        }
+    }
+}
 
 type Result<T> = std::result::Result<T, sled::Error>;
 
@@ -87,7 +117,8 @@ impl Db {
 
     /// Reads one line, joined from its parts.
     pub(crate) fn line(&self, id: SessionId, revision: u64) -> Result<Option<Vec<u8>>> {
-        self.lines(id, revision, Some(revision)).next().transpose().map(|line| line.map(|(_, line)| line))
+        let line = self.lines(id, revision, Some(revision)).next().transpose()?;
+        Ok(line.map(|line| line.bytes))
     }
 
     /// Iterates over the lines from a revision on, ascending, up to another revision or the end.
@@ -96,24 +127,47 @@ impl Db {
         id: SessionId,
         from: u64,
         to: Option<u64>,
-    ) -> impl Iterator<Item = Result<Numbered>> + use<> {
-        let range = rows::record_key(id, from, 0)..=rows::record_key(id, to.unwrap_or(u64::MAX), u16::MAX);
-        let mut parts = self.sled.range(range).peekable();
+    ) -> impl Iterator<Item = Result<StoredLine>> + use<> {
+        let mut parts = self.parts(id, from, to).peekable();
         std::iter::from_fn(move || {
-            let (revision, mut line) = match parts.next()? {
-                Ok((key, value)) => (rows::parse_record_key(&key)?.1, value.to_vec()),
+            let (revision, first) = match parts.next()? {
+                Ok(part) => part,
                 Err(error) => return Some(Err(error)),
             };
-            let more = |part: &Result<(sled::IVec, sled::IVec)>| {
-                part.as_ref().is_ok_and(|(key, _)| {
-                    rows::parse_record_key(key).is_some_and(|(_, other)| other == revision)
-                })
-            };
+            let mut line = StoredLine { revision, bytes: Vec::new(), length: 0 };
+            line.add_part(&first);
+            let more =
+                |part: &Result<(u64, sled::IVec)>| part.as_ref().is_ok_and(|(other, _)| *other == revision);
             while let Some(Ok((_, value))) = parts.next_if(more) {
-                line.extend_from_slice(&value);
+                line.add_part(&value);
             }
-            Some(Ok((revision, line)))
+            Some(Ok(line))
         })
+    }
+
+    /// Iterates over the parts of lines with their revisions, ascending, from a revision on up to another one or the
+    /// end.
+    pub(crate) fn parts(
+        &self,
+        id: SessionId,
+        from: u64,
+        to: Option<u64>,
+    ) -> impl Iterator<Item = Result<(u64, sled::IVec)>> + use<> {
+        let range = rows::record_key(id, from, 0)..=rows::record_key(id, to.unwrap_or(u64::MAX), u16::MAX);
+        let sled = self.sled.clone();
+        self.sled.range(range).filter_map(move |part| {
+            let found = part.map(|(key, value)| {
+                evict(&sled, &key, value.len());
+                Some((rows::parse_record_key(&key)?.1, value))
+            });
+            found.transpose()
+        })
+    }
+
+    /// Iterates over the sessions whose import was not completed.
+    pub(crate) fn imports(&self) -> impl Iterator<Item = Result<SessionId>> + use<> {
+        let rows = self.sled.range(b"i".to_vec()..b"j".to_vec());
+        rows.filter_map(|row| row.map(|(key, _)| rows::parse_import_key(&key)).transpose())
     }
 
     /// Iterates over the rows of heads after an id, ascending.
@@ -151,6 +205,16 @@ impl Db {
     }
 }
 
+/// Accesses a row that was read, so often that sled notices that its cache is full: it collects 64 accesses of pages of
+/// one of its 256 shards before it evicts any, and a log that is read once has fewer. See `MAX_QUEUE_ITEMS` and
+/// `accessed` in its `lru.rs`.
+fn evict(sled: &sled::Db, key: &[u8], bytes: usize) {
+    for _ in 0..bytes / BYTES_PER_ACCESS {
+        // Its error, if there is one, is that of the next row that is read.
+        drop(sled.contains_key(key));
+    }
+}
+
 /// A set of changes that is applied atomically.
 #[derive(Debug)]
 pub(crate) struct ChangeSet {
@@ -180,6 +244,27 @@ impl ChangeSet {
         for (part, bytes) in (0..).zip(line.chunks(rows::PART)) {
             self.batch.insert(rows::record_key(id, revision, part), bytes);
         }
+    }
+
+    /// Marks a session as being imported: its lines are no records yet.
+    pub(crate) fn begin_import(&mut self, id: SessionId) {
+        self.batch.insert(rows::import_key(id), b"");
+    }
+
+    /// Removes that mark.
+    pub(crate) fn end_import(&mut self, id: SessionId) {
+        self.batch.remove(rows::import_key(id));
+    }
+
+    /// Removes the first lines of a session, up to this many parts. Returns `false` if there were none.
+    pub(crate) fn remove_first_parts(&mut self, db: &Db, id: SessionId, limit: usize) -> Result<bool> {
+        let range = rows::record_key(id, 0, 0)..=rows::record_key(id, u64::MAX, u16::MAX);
+        let mut is_any = false;
+        for row in db.sled.range(range).take(limit) {
+            self.batch.remove(row?.0);
+            is_any = true;
+        }
+        Ok(is_any)
     }
 
     /// Removes the lines from a revision on, if there are any.

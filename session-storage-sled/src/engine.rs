@@ -2,6 +2,7 @@
 //! `writer`, flushes in `durable`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use session_core::backend::Tip;
@@ -29,6 +30,8 @@ pub(crate) struct Engine {
     pub(crate) db: RwLock<Option<Db>>,
     /// The fault that closed the store.
     closed: OnceLock<Fault>,
+    /// Counts the parts of long changes that are done: a watchdog sees that the writer does not hang.
+    pub(crate) progress: AtomicU64,
     pub(crate) state: Mutex<State>,
     /// Wakes followers when a session changes.
     pub(crate) changes: Arc<tokio::sync::Notify>,
@@ -43,6 +46,8 @@ pub(crate) struct State {
     unowned: BTreeSet<SessionId>,
     /// The sessions whose heads are missing, damaged or behind the marks: each list reads them individually.
     pub(crate) inconsistent: BTreeSet<SessionId>,
+    /// The sessions whose import is not complete: they do not exist yet.
+    pub(crate) imports: BTreeSet<SessionId>,
     /// The tips of logs that were audited or written since the database was opened.
     tips: HashMap<SessionId, Tip>,
     /// Set if the store was opened for repair and its file `FORMAT` is damaged.
@@ -111,6 +116,7 @@ impl Engine {
             marks,
             db: RwLock::new(Some(db)),
             closed: OnceLock::new(),
+            progress: AtomicU64::new(0),
             state: Mutex::new(state),
             changes,
         }
@@ -181,14 +187,21 @@ impl Engine {
 
     /// Reads and audits all rows of a session; `None` if there are none, and no mark shows that there were.
     pub(crate) fn audit(&self, db: &Db, id: SessionId) -> Result<Option<Audit>, Fault> {
+        if self.lock().imports.contains(&id) {
+            return Ok(None);
+        }
         // The mark before the database, so that a concurrent append is no false alarm.
         let mark = self.marks.tip(id);
         let row = db.head_row(id)?;
         let mut auditor = Auditor::new(id, mark);
         let mut lines = 0;
         for line in db.lines(id, 0, None) {
-            let (revision, line) = line?;
-            auditor.add_line(revision, &line);
+            let line = line?;
+            if line.is_overlong() {
+                auditor.add_overlong_line(line.length);
+            } else {
+                auditor.add_line(line.revision, &line.bytes);
+            }
             lines += 1;
         }
         if lines == 0 && row.is_none() && mark.is_none() {
@@ -232,8 +245,12 @@ impl Engine {
         for row in db.heads(None) {
             ids.insert(row?.0);
         }
+        let imports = self.lock().imports.clone();
         for id in db.sessions_with_records() {
-            ids.insert(id?);
+            let id = id?;
+            if !imports.contains(&id) {
+                ids.insert(id);
+            }
         }
         Ok(ids)
     }
@@ -261,5 +278,6 @@ pub(crate) fn scan_heads(db: &Db, marks: &Marks) -> Result<State, Fault> {
         }
     }
     state.inconsistent.extend(marked.into_keys());
+    state.imports = db.imports().collect::<Result<_, _>>()?;
     Ok(state)
 }

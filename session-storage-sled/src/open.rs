@@ -112,7 +112,26 @@ pub(crate) fn open_store(
     drop(marker.set_opened());
     let durable = Durable::new(layout, marker)?;
     let engine = Engine::new(layout.clone(), store, marks, db.clone(), state, Arc::clone(changes));
-    Ok((Writer { engine: Arc::new(engine), db, durable, change, given_up }, lock))
+    let mut writer = Writer { engine: Arc::new(engine), db, durable, change, given_up };
+    discard_imports(&mut writer).map_err(|fault| open_error(layout, &fault))?;
+    Ok((writer, lock))
+}
+
+/// Removes what a process left that died during an import. A store that has lost something is left as it is: nothing
+/// is written to it before that is repaired.
+fn discard_imports(writer: &mut Writer) -> Result<(), Fault> {
+    let imports = {
+        let state = writer.engine.lock();
+        if state.format_damage.is_some() || state.behind_marks.is_some() {
+            return Ok(());
+        }
+        state.imports.clone()
+    };
+    for id in imports {
+        tracing::warn!(session = %id, "removing what is left of an import that was not completed");
+        writer.discard_import(id)?;
+    }
+    Ok(())
 }
 
 /// Writes and flushes the first row, before the folder is treated as a store.

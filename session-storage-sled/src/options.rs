@@ -33,7 +33,7 @@ impl SledStorageOptions {
             lock_timeout: Duration::from_secs(5),
             engine_timeout: Duration::from_secs(120),
             read_threads: const { NonZeroUsize::new(2).expect("the default is not 0") },
-            cache_bytes: 64 * 1024 * 1024,
+            cache_bytes: 4 * 1024 * 1024,
             purpose: Purpose::Work,
         }
     }
@@ -57,7 +57,7 @@ impl SledStorageOptions {
         self
     }
 
-    /// Sets the memory that sled may use for pages that it has read, in bytes; 64 MiB by default.
+    /// Sets the memory that sled may use for pages that it has read, in bytes; 4 MiB by default.
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
         self

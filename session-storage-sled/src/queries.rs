@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use session_core::backend::{HeadPage, RecordPage};
+use session_core::backend::{HeadPage, PageRoom, RecordPage};
 use session_core::maintenance::{Condition, SessionHealth};
 use session_core::{Head, SessionFilter, SessionId, StorageError};
 use session_storage_engine::{Page, page};
@@ -11,9 +11,6 @@ use session_storage_engine::{Page, page};
 use crate::db::{Db, head_summary};
 use crate::engine::Engine;
 use crate::error::Fault;
-
-/// Bytes of records after which a page ends, regardless of the requested limit.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 impl Engine {
     /// Reads a page of records.
@@ -25,6 +22,9 @@ impl Engine {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         let read_error = |error: sled::Error| Fault::from(error).for_session(id);
+        if self.lock().imports.contains(&id) {
+            return Err(StorageError::NotFound { id });
+        }
         // The mark before the database, so that a concurrent append is no false alarm.
         let mark = self.marks.tip(id);
         let head = db
@@ -34,15 +34,16 @@ impl Engine {
             .and_then(head_summary)
             .map(|head_summary| head_summary.tip);
         let before = if after == 0 { None } else { db.line(id, after).map_err(read_error)? };
-        let (mut lines, mut bytes) = (Vec::new(), 0);
-        for line in db.lines(id, after.saturating_add(1), None).take(limit.get()) {
-            let (revision, line) = line.map_err(read_error)?;
-            bytes += line.len();
-            lines.push((revision, line));
-            if bytes >= PAGE_BYTES {
-                break;
-            }
+        let (mut lines, mut room) = (Vec::new(), PageRoom::new(limit));
+        let mut stored = db.lines(id, after.saturating_add(1), None);
+        while room.is_left()
+            && let Some(line) = stored.next()
+        {
+            let line = line.map_err(read_error)?;
+            room.take(line.bytes.len());
+            lines.push((line.revision, line.bytes));
         }
+        drop(stored);
         match page(id, after, before.as_deref(), lines, &[head, mark]) {
             Page::Records(records) => return Ok(RecordPage::new(records)),
             Page::End if head.is_some() => return Ok(RecordPage::default()),
@@ -54,7 +55,7 @@ impl Engine {
         match audit.condition() {
             Condition::Corrupt => Err(audit.damage()),
             // A head that does not match the records does not prevent reading them.
-            Condition::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
+            Condition::Degraded if audit.behind() > 0 => Err(audit.damage()),
             Condition::Healthy
             | Condition::Torn
             | Condition::Degraded

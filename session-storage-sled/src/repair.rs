@@ -1,5 +1,7 @@
 //! Repair of one session, and cleanup after crashes. Methods of the writer.
 
+use std::path::PathBuf;
+
 use session_core::maintenance::{AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport};
 use session_core::{InstanceId, SessionId, StorageError};
 use session_storage_engine::{Audit, refuse_while_owned};
@@ -43,10 +45,9 @@ impl Writer {
 
     /// Quarantines what follows the records, and rebuilds the head from them. Loses nothing that was flushed.
     fn repair_rows(&mut self, id: SessionId, audit: &Audit) -> Result<(), WriteError> {
-        let folders = self.engine.layout.folders();
         let mut change = self.next_change();
-        if !audit.behind().is_empty() {
-            folders.quarantine_bytes(id, "degraded", audit.readable(), audit.behind())?;
+        if audit.behind() > 0 {
+            self.quarantine_behind(id, "degraded", audit)?;
             change.remove_lines(&self.db, id, audit.readable() + 1)?;
         }
         if let Some(head) = audit.head() {
@@ -55,6 +56,28 @@ impl Writer {
         self.apply(change)?;
         self.record_change(id, audit.head());
         self.durable.flush_durably(&self.engine, &self.db, self.change).map_err(WriteError::from)
+    }
+
+    /// Quarantines what follows the records of a log, a part of a line at a time.
+    pub(crate) fn quarantine_behind(
+        &self,
+        id: SessionId,
+        why: &str,
+        audit: &Audit,
+    ) -> Result<PathBuf, WriteError> {
+        let readable = audit.readable();
+        self.engine.layout.folders().quarantine_lines(id, why, readable, |lines| {
+            let mut before = None;
+            for part in self.db.parts(id, if readable == 0 { 0 } else { readable + 1 }, None) {
+                let (revision, part) = part?;
+                if before.is_some_and(|before| before != revision) {
+                    lines.end_line()?;
+                }
+                before = Some(revision);
+                lines.add_part(&part)?;
+            }
+            if before.is_some() { lines.end_line().map_err(WriteError::from) } else { Ok(()) }
+        })
     }
 
     /// Cuts a log down to its readable records. The database first, then the marks: a reader in between finds the
@@ -66,11 +89,10 @@ impl Writer {
         dead: &[InstanceId],
     ) -> Result<RepairReport, WriteError> {
         refuse_while_owned(id, audit.owners(), dead)?;
-        let folders = self.engine.layout.folders();
         let readable = audit.readable();
         // A session without readable records is removed: no one can acknowledge its loss later.
         let why = if readable == 0 { "whole" } else { "lost" };
-        let kept = folders.quarantine_bytes(id, why, readable, audit.behind())?;
+        let kept = self.quarantine_behind(id, why, audit)?;
         let mut change = self.change_above_all();
         change.remove_lines(&self.db, id, readable + 1)?;
         let head = if readable == 0 { None } else { audit.head() };
@@ -85,7 +107,7 @@ impl Writer {
         let loss = Loss {
             readable,
             flushed: audit.flushed(),
-            bytes: audit.behind().len() as u64,
+            bytes: audit.behind(),
             owned: head.is_some_and(|head| head.lifecycle.owner.is_some()),
             kept,
         };

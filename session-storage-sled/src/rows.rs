@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `m` | the id of the store, a space, its change counter, as text |
 //! | `h` id | revision and sum of its tip (8 bytes each, big endian), 1 if it ended else 0 (1 byte); the head as JSON |
+//! | `i` id | nothing: the session is being imported, and its lines are no records yet |
 //! | `r` id, revision (8 bytes), part (2 bytes) | a part of the record's line |
 
 use session_core::backend::{Sum, Tip};
@@ -12,8 +13,8 @@ use session_core::{Head, SessionId};
 
 /// Bytes of a part of a line. sled stores a page in a separate file ("blob") if it is larger than a quarter of a
 /// segment of 512 KiB, and a page has up to 16 rows and a few more until it is split: parts of this size never reach
-/// that limit.
-pub(crate) const PART: usize = 6 * 1024;
+/// that limit. sled keeps at least one page of each of its 256 shards in memory: parts of this size are 8 MiB then.
+pub(crate) const PART: usize = 2 * 1024;
 
 /// The key of the store's row.
 pub(crate) const META: &[u8] = b"m";
@@ -26,6 +27,16 @@ pub(crate) fn head_key(id: SessionId) -> Vec<u8> {
 /// Returns the session of a head's key.
 pub(crate) fn parse_head_key(key: &[u8]) -> Option<SessionId> {
     key.strip_prefix(b"h")?.try_into().ok().map(SessionId::from_bytes)
+}
+
+/// Returns the key of the mark of an import.
+pub(crate) fn import_key(id: SessionId) -> Vec<u8> {
+    [b"i", id.as_bytes().as_slice()].concat()
+}
+
+/// Returns the session of the mark of an import.
+pub(crate) fn parse_import_key(key: &[u8]) -> Option<SessionId> {
+    key.strip_prefix(b"i")?.try_into().ok().map(SessionId::from_bytes)
 }
 
 /// Returns the key of a part of a record.
@@ -95,6 +106,8 @@ mod tests {
         assert!(keys.is_sorted());
         assert_eq!(parse_record_key(&record_key(id(7), 300, 2)), Some((id(7), 300)));
         assert_eq!(parse_head_key(&head_key(id(7))), Some(id(7)));
+        assert_eq!(parse_import_key(&import_key(id(7))), Some(id(7)));
+        assert_eq!(parse_import_key(&head_key(id(7))), None);
         assert_eq!(parse_head_key(b"h short"), None);
         assert_eq!(parse_record_key(&head_key(id(7))), None);
     }

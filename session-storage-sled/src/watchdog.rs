@@ -2,6 +2,7 @@
 //! sled does not always wake the threads that wait for that write, and after a panic of one of its threads never.
 
 use std::mem;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,7 +97,14 @@ impl Watchdog {
         let mut failure: Option<Instant> = None;
         let threads_before = lost_threads();
         let mut state = self.lock();
+        let mut seen = 0;
         while !state.is_over {
+            let progress = self.engine.progress.load(Ordering::Relaxed);
+            if progress != seen {
+                // A part of a long change is done: the next part has the whole timeout again.
+                seen = progress;
+                state.since = state.since.map(|_| Instant::now());
+            }
             let oldest = [state.since, self.readers.oldest()].into_iter().flatten().min();
             if let Some(since) = oldest {
                 let fault = self.background_fault(threads_before);

@@ -1,5 +1,6 @@
 //! The writer: checks and applies appends and deletions one after another on one thread, and flushes them together.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use session_core::backend::{Batch, Chain, Expected, Tip};
@@ -11,6 +12,11 @@ use crate::durable::Durable;
 use crate::engine::Engine;
 use crate::error::{Fault, unavailable};
 use crate::files;
+
+/// Bytes of lines of an import that are stored at a time: what a group of appends has.
+const PART_BYTES: u64 = 256 * 1024;
+/// Parts of lines that are removed at a time.
+const PARTS_REMOVED: usize = 1024;
 
 /// A request to the writer.
 #[derive(Debug)]
@@ -126,7 +132,7 @@ impl Request {
     /// Returns the approximate size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Append(append) => append.batch.records().iter().map(|record| record.line().len()).sum(),
+            Self::Append(append) => usize::try_from(append.batch.bytes()).unwrap_or(usize::MAX),
             Self::Delete { .. } | Self::Repair { .. } | Self::Reconcile => 0,
         }
     }
@@ -222,21 +228,89 @@ impl Writer {
         }
         let mut chain = actual.map_or(Chain::start(id), |tip| Chain::at(id, tip));
         for record in batch.records() {
-            chain.follow(record).map_err(|error| StorageError::InvalidArgument {
+            let record = record?;
+            chain.follow(&record).map_err(|error| StorageError::InvalidArgument {
                 what: format!("revision {} of session {id} cannot be stored: {error}", record.revision()),
             })?;
+        }
+        if actual.is_none() && cut.is_none() && batch.bytes() > PART_BYTES {
+            self.import(id, batch, head)?;
+            return Ok(head.tip);
         }
         let mut change = self.next_change();
         if let Some(after) = cut {
             change.remove_lines(&self.db, id, after + 1)?;
         }
         for record in batch.records() {
+            let record = record?;
             change.put_line(id, record.revision(), record.line().as_bytes());
         }
         change.put_head(head);
         self.apply(change)?;
         self.record_change(id, Some(head));
         Ok(head.tip)
+    }
+
+    /// Stores a complete log that is too long for one batch of sled, in parts. Until the last part, which has the head,
+    /// the session does not exist.
+    fn import(&mut self, id: SessionId, batch: &Batch, head: &Head) -> Result<(), WriteError> {
+        self.engine.lock().imports.insert(id);
+        match self.import_parts(id, batch, head) {
+            Ok(()) => {
+                self.engine.lock().imports.remove(&id);
+                self.record_change(id, Some(head));
+                Ok(())
+            }
+            Err(WriteError::Refused(error)) => {
+                self.discard_import(id)?;
+                Err(error.into())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn import_parts(&mut self, id: SessionId, batch: &Batch, head: &Head) -> Result<(), WriteError> {
+        let (mut change, mut bytes, mut first) = (self.next_change(), 0, 1);
+        change.begin_import(id);
+        for record in batch.records() {
+            let record = record?;
+            bytes += record.line().len() as u64;
+            change.put_line(id, record.revision(), record.line().as_bytes());
+            if bytes >= PART_BYTES {
+                self.apply_part(change)?;
+                // Read once, which makes sled evict what was written.
+                for part in self.db.parts(id, first, Some(record.revision())) {
+                    part?;
+                }
+                (change, bytes, first) = (self.next_change(), 0, record.revision() + 1);
+            }
+        }
+        change.end_import(id);
+        change.put_head(head);
+        Ok(self.apply(change)?)
+    }
+
+    /// Applies a part of a long change, and writes it to the system: sled holds in memory what is not written yet.
+    fn apply_part(&mut self, change: ChangeSet) -> Result<(), Fault> {
+        self.apply(change)?;
+        self.durable.flush_buffered(&self.db)?;
+        self.engine.progress.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes what there is of an import that was not completed.
+    pub(crate) fn discard_import(&mut self, id: SessionId) -> Result<(), Fault> {
+        loop {
+            let mut change = self.next_change();
+            if !change.remove_first_parts(&self.db, id, PARTS_REMOVED)? {
+                change.end_import(id);
+                self.apply(change)?;
+                self.durable.record_change(id, None);
+                self.engine.lock().imports.remove(&id);
+                return Ok(());
+            }
+            self.apply_part(change)?;
+        }
     }
 
     fn delete(&mut self, id: SessionId, tip: Tip) -> Result<(), WriteError> {
@@ -286,13 +360,13 @@ impl Writer {
         if let Some(refusal) = audit.refusal() {
             return Err(refusal.into());
         }
-        if audit.behind().is_empty() {
+        if audit.behind() == 0 {
             if let (Some(tip), false) = (audit.tip(), audit.has_stale_head()) {
                 self.engine.lock().remember_tip(id, tip);
             }
             return Ok((audit.tip(), None));
         }
-        self.engine.layout.folders().quarantine_bytes(id, "degraded", audit.readable(), audit.behind())?;
+        self.quarantine_behind(id, "degraded", &audit)?;
         Ok((audit.tip(), Some(audit.readable())))
     }
 

@@ -55,9 +55,9 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) ->
     StorageError::Unavailable { what: format!("{what}: {advice}"), source: Some(Arc::new(error)) }
 }
 
-/// Returns `true` if the database file itself is damaged, rather than the rows in it.
+/// Returns `true` if the database file itself is damaged, or has a value that is longer than any of ours.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt))
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::TooBig))
 }
 
 /// Returns `true` if the schema does not fit the statement, or the statement was interrupted: another program may have

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use session_core::backend::{HeadPage, RecordPage, Tip};
+use session_core::backend::{HeadPage, PageRoom, RecordPage, Tip};
 use session_core::maintenance::{Condition, SessionHealth, StoreHealth};
 use session_core::{Head, SessionFilter, SessionId, StorageError};
 use session_storage_engine::{Page, page};
@@ -17,8 +17,6 @@ use crate::schema;
 use crate::store::{Access, Db, Store};
 use crate::writer::change_counter;
 
-/// Bytes of records after which a page ends, regardless of the requested limit.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Attempts before a session is reported as damaged: it may have been deleted or created again between marks and
 /// database.
 const READ_ATTEMPTS: usize = 3;
@@ -152,12 +150,7 @@ impl Reader {
                     0 => None,
                     after => rows::line(&db.connection, &text, after)?,
                 };
-                let (mut lines, mut bytes) = (Vec::new(), 0);
-                rows::for_each_line(&db.connection, &text, revision_to_sql(after), |seq, line| {
-                    lines.push((seq, line.to_vec()));
-                    bytes += line.len();
-                    lines.len() < limit.get() && bytes < PAGE_BYTES
-                })?;
+                let lines = page_lines(db, &text, after, limit)?;
                 if tip.is_some() {
                     match page(id, after, before.as_deref(), lines, &[tip, mark]) {
                         Page::Records(records) => return Ok(ReadOutcome::Intact(RecordPage::new(records))),
@@ -169,9 +162,7 @@ impl Reader {
                     return Ok(ReadOutcome::Absent);
                 };
                 // If only the head is wrong, or a rule is broken, all stored records can be read.
-                if after < audit.readable()
-                    && audit.behind().is_empty()
-                    && audit.condition() != Condition::Corrupt
+                if after < audit.readable() && audit.behind() == 0 && audit.condition() != Condition::Corrupt
                 {
                     return Ok(read_available(db, id, after, limit)?
                         .map_or(ReadOutcome::Damaged(audit.damage()), ReadOutcome::Intact));
@@ -359,6 +350,18 @@ fn is_behind_marks(db: &Db, marked_change: u64) -> rusqlite::Result<bool> {
     Ok(change_counter(db)? < marked_change)
 }
 
+/// Reads the lines of a page after a revision. One that is longer than any record is empty: a page ends before it.
+fn page_lines(db: &Db, id: &str, after: u64, limit: NonZeroUsize) -> rusqlite::Result<Vec<(u64, Vec<u8>)>> {
+    let (mut lines, mut room) = (Vec::new(), PageRoom::new(limit));
+    rows::for_each_line(&db.connection, id, revision_to_sql(after), |seq, line| {
+        let line = line.readable();
+        lines.push((seq, line.to_vec()));
+        room.take(line.len());
+        room.is_left() && !line.is_empty()
+    })?;
+    Ok(lines)
+}
+
 /// Reads the records after a revision of a session whose head or end is wrong; `None` if there are none.
 fn read_available(
     db: &Db,
@@ -368,11 +371,7 @@ fn read_available(
 ) -> rusqlite::Result<Option<RecordPage>> {
     let text = id.to_string();
     let before = if after == 0 { None } else { rows::line(&db.connection, &text, after)? };
-    let mut lines = Vec::new();
-    rows::for_each_line(&db.connection, &text, revision_to_sql(after), |seq, line| {
-        lines.push((seq, line.to_vec()));
-        lines.len() < limit.get()
-    })?;
+    let lines = page_lines(db, &text, after, limit)?;
     Ok(match page(id, after, before.as_deref(), lines, &[]) {
         Page::Records(records) => Some(RecordPage::new(records)),
         Page::End | Page::Suspect => None,

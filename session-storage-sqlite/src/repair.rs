@@ -92,23 +92,17 @@ impl ChangeSet<'_> {
     /// Cuts a log down to its readable records, and plans to lower its mark.
     fn accept_loss(&mut self, id: SessionId, found: &rows::SessionAudit) -> Result<Plan, WriteError> {
         let (audit, text) = (&found.audit, id.to_string());
-        let mut cut = audit.behind().to_vec();
-        if audit.head().is_none() {
-            cut.clear();
-            rows::for_each_line(self.connection, &text, i64::MIN, |_, line| {
-                cut.extend_from_slice(line);
-                cut.push(b'\n');
-                true
-            })?;
-        }
-        let kept = self.folders.quarantine_bytes(id, "lost", audit.readable(), &cut)?;
-        let mut loss = Loss {
-            readable: audit.readable(),
-            flushed: audit.flushed(),
-            bytes: cut.len() as u64,
-            owned: false,
-            kept,
-        };
+        // A session without a head loses all of its lines.
+        let kept_lines = if audit.head().is_none() { 0 } else { audit.readable() };
+        let mut bytes = 0;
+        let kept = self.folders.quarantine_lines(id, "lost", audit.readable(), |lines| {
+            rows::for_each_cut_line(self.connection, &text, kept_lines, |line| {
+                bytes += line.len() as u64 + 1;
+                lines.add(line)
+            })
+        })?;
+        let mut loss =
+            Loss { readable: audit.readable(), flushed: audit.flushed(), bytes, owned: false, kept };
         if let Some(head) = audit.head() {
             rows::remove_after(self.connection, &text, audit.readable())?;
             rows::set_head(self.connection, &text, head, &HeadText::of(head)?)?;

@@ -45,7 +45,9 @@ impl Request {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append { batch, .. } => {
-                batch.records().iter().map(|record| record.line().len() + 1024).sum()
+                // A row and its share of the indexes have a cost of their own.
+                usize::try_from(batch.bytes().saturating_add(batch.len().saturating_mul(1024)))
+                    .unwrap_or(usize::MAX)
             }
             Self::Delete { .. } | Self::Repair { .. } | Self::Reconcile => 1024,
         }

@@ -1,7 +1,8 @@
 //! The rows of one session: reading, writing and removing them. Their condition is derived in `session-storage-engine`.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use session_core::backend::{Sum, Tip};
+use session_core::backend::{Batch, Sum, Tip};
+use session_core::limits::RECORD_BYTES;
 use session_core::{Head, SessionId, StorageError, StoredRecord, Timestamp};
 use session_storage_engine::{Audit, Auditor};
 use xxhash_rust::xxh3::xxh3_64;
@@ -21,8 +22,13 @@ pub(crate) struct SessionRow {
 }
 
 /// The columns that [`SessionRow::from_row`] reads, in its order.
-pub(crate) const COLUMNS: &str =
-    "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum, s.updated_second";
+///
+/// A text that is longer than any of a head is damaged, and is not read.
+pub(crate) const COLUMNS: &str = "
+    CASE WHEN octet_length(s.name) < 65536 THEN s.name END, CASE WHEN octet_length(s.state) < 65536 THEN s.state END,
+    s.updated, s.ended, s.revision, CASE WHEN octet_length(s.sum) < 65536 THEN s.sum END,
+    CASE WHEN octet_length(s.head) < 65536 THEN s.head END,
+    CASE WHEN octet_length(s.head_sum) < 65536 THEN s.head_sum END, s.updated_second";
 
 impl SessionRow {
     /// Reads a row whose columns from this one on are [`COLUMNS`].
@@ -108,7 +114,9 @@ pub(crate) fn session_row(connection: &Connection, id: SessionId) -> rusqlite::R
 /// Reads the tip of a session's row, without its head; `None` if there is no row, or no valid tip in it.
 pub(crate) fn row_tip(connection: &Connection, id: &str) -> rusqlite::Result<Option<Tip>> {
     let tip = connection
-        .prepare_cached("SELECT revision, sum FROM sessions WHERE id = ?1")?
+        .prepare_cached(
+            "SELECT revision, CASE WHEN octet_length(sum) < 65536 THEN sum END FROM sessions WHERE id = ?1",
+        )?
         .query_row([id], |row| {
             let sum = std::str::from_utf8(bytes(row, 1)?).ok().and_then(|sum| sum.parse::<Sum>().ok());
             let revision = row.get::<_, i64>(0).ok().and_then(|revision| u64::try_from(revision).ok());
@@ -121,8 +129,11 @@ pub(crate) fn row_tip(connection: &Connection, id: &str) -> rusqlite::Result<Opt
 /// Reads the tip of a session's last record; `None` if there is no record, or it is not valid.
 pub(crate) fn last_tip(connection: &Connection, id: &str) -> rusqlite::Result<Option<Tip>> {
     let last = connection
-        .prepare_cached("SELECT seq, line FROM records WHERE session = ?1 ORDER BY seq DESC LIMIT 1")?
-        .query_row([id], |row| Ok(tip_of(row.get(0)?, bytes(row, 1)?)))
+        .prepare_cached(&format!(
+            "SELECT seq, {} FROM records WHERE session = ?1 ORDER BY seq DESC LIMIT 1",
+            line_columns()
+        ))?
+        .query_row([id], |row| Ok(tip_of(row.get(0)?, stored_line(row, 1)?.readable())))
         .optional()?;
     Ok(last.flatten())
 }
@@ -132,12 +143,43 @@ fn tip_of(seq: i64, line: &[u8]) -> Option<Tip> {
     StoredRecord::from_storage(u64::try_from(seq).ok()?, line).ok().map(|record| record.tip())
 }
 
-/// Reads one line; `None` if there is none.
+/// Reads one line, which is empty if it is longer than any record; `None` if there is none.
 pub(crate) fn line(connection: &Connection, id: &str, seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
-        .prepare_cached("SELECT line FROM records WHERE session = ?1 AND seq = ?2")?
-        .query_row(params![id, revision_to_sql(seq)], |row| Ok(bytes(row, 0)?.to_vec()))
+        .prepare_cached(&format!("SELECT {} FROM records WHERE session = ?1 AND seq = ?2", line_columns()))?
+        .query_row(params![id, revision_to_sql(seq)], |row| Ok(stored_line(row, 0)?.readable().to_vec()))
         .optional()
+}
+
+/// A stored line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StoredLine<'a> {
+    Read(&'a [u8]),
+    /// A line of this many bytes, longer than any record: it is damaged, and was not read.
+    Overlong(u64),
+}
+
+/// The columns that [`stored_line`] reads. `SQLite` finds the length of a text without reading it.
+fn line_columns() -> String {
+    format!("CASE WHEN octet_length(line) < {RECORD_BYTES} THEN line END, octet_length(line)")
+}
+
+impl<'a> StoredLine<'a> {
+    /// Returns the bytes of the line; none of a line that was not read, which is damaged as an empty one is.
+    pub(crate) const fn readable(self) -> &'a [u8] {
+        match self {
+            Self::Read(line) => line,
+            Self::Overlong(_) => &[],
+        }
+    }
+}
+
+fn stored_line<'a>(row: &'a Row<'_>, from: usize) -> rusqlite::Result<StoredLine<'a>> {
+    let length = row.get::<_, i64>(from + 1).ok().and_then(|length| u64::try_from(length).ok());
+    Ok(match length {
+        Some(length) if length >= RECORD_BYTES as u64 => StoredLine::Overlong(length),
+        _ => StoredLine::Read(bytes(row, from)?),
+    })
 }
 
 /// Calls `on_line` for the lines after revision `after`, ascending, with their numbers, until it returns `false`.
@@ -145,16 +187,36 @@ pub(crate) fn for_each_line(
     connection: &Connection,
     id: &str,
     after: i64,
-    mut on_line: impl FnMut(u64, &[u8]) -> bool,
+    mut on_line: impl FnMut(u64, StoredLine<'_>) -> bool,
 ) -> rusqlite::Result<()> {
-    let mut select = connection
-        .prepare_cached("SELECT seq, line FROM records WHERE session = ?1 AND seq > ?2 ORDER BY seq")?;
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT seq, {} FROM records WHERE session = ?1 AND seq > ?2 ORDER BY seq",
+        line_columns()
+    ))?;
     let mut rows = select.query(params![id, after])?;
     while let Some(row) = rows.next()? {
         // No record has a number below 1.
-        if !on_line(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), bytes(row, 1)?) {
+        if !on_line(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), stored_line(row, 1)?) {
             break;
         }
+    }
+    Ok(())
+}
+
+/// Calls `on_line` for the lines that a repair removes: all except the records up to revision `kept`, ascending. A line
+/// that is longer than any record is read too, so that it can be quarantined.
+pub(crate) fn for_each_cut_line(
+    connection: &Connection,
+    id: &str,
+    kept: u64,
+    mut on_line: impl FnMut(&[u8]) -> Result<(), StorageError>,
+) -> Result<(), WriteError> {
+    let mut select = connection.prepare_cached(
+        "SELECT line FROM records WHERE session = ?1 AND (seq > ?2 OR seq < 1) ORDER BY seq",
+    )?;
+    let mut rows = select.query(params![id, revision_to_sql(kept)])?;
+    while let Some(row) = rows.next()? {
+        on_line(bytes(row, 0)?)?;
     }
     Ok(())
 }
@@ -176,7 +238,10 @@ pub(crate) fn audit(
     let mut auditor = Auditor::new(id, mark);
     let (text, mut has_rows) = (id.to_string(), mark.is_some());
     for_each_line(connection, &text, i64::MIN, |seq, line| {
-        auditor.add_line(seq, line);
+        match line {
+            StoredLine::Read(line) => auditor.add_line(seq, line),
+            StoredLine::Overlong(length) => auditor.add_overlong_line(length),
+        }
         has_rows = true;
         true
     })?;
@@ -204,14 +269,11 @@ fn labels(connection: &Connection, id: &str) -> rusqlite::Result<Vec<(String, St
 }
 
 /// Inserts records after the existing ones.
-pub(crate) fn insert_records(
-    connection: &Connection,
-    id: &str,
-    records: &[StoredRecord],
-) -> rusqlite::Result<()> {
+pub(crate) fn insert_records(connection: &Connection, id: &str, batch: &Batch) -> Result<(), WriteError> {
     let mut insert =
         connection.prepare_cached("INSERT INTO records (session, seq, line) VALUES (?1, ?2, ?3)")?;
-    for record in records {
+    for record in batch.records() {
+        let record = record?;
         insert.execute(params![id, revision_to_sql(record.revision()), record.line()])?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 use session_core::StorageError;
 use session_storage_engine::{
@@ -31,6 +32,8 @@ const WAL_PAGES: i64 = 4096;
 const WAL_KEPT: i64 = WAL_PAGES * 5000;
 /// The page cache of the writer, in KiB: sessions with random ids touch many pages.
 const CACHE: i64 = 16 << 10;
+/// The longest value that a reader takes from a database, in bytes: more than any row of ours has.
+const LONGEST_VALUE: i32 = 4 << 20;
 /// The number of prepared statements that a connection caches.
 const STATEMENTS: usize = 64;
 
@@ -189,6 +192,9 @@ impl Store {
             && schema::readers(&connection).context("read", &self.path)? > schema::VERSION
         {
             return Err(newer(&self.path, version));
+        }
+        if access == Access::Read {
+            connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE).context("open", &self.path)?;
         }
         if access == Access::Write && version < schema::VERSION {
             schema::migrate(&mut connection).context("migrate", &self.path)?;

@@ -59,7 +59,7 @@ impl ChangeSet<'_> {
             return Ok(tip);
         };
         check_chain(id, actual, batch)?;
-        rows::insert_records(self.connection, &text, batch.records())?;
+        rows::insert_records(self.connection, &text, batch)?;
         rows::set_head(self.connection, &text, head, head_text)?;
         if actual.is_none() {
             rows::set_labels(self.connection, &text, head)?;
@@ -126,10 +126,12 @@ impl ChangeSet<'_> {
         found: &rows::SessionAudit,
     ) -> Result<(), WriteError> {
         let (audit, text) = (&found.audit, id.to_string());
-        let is_behind = !audit.behind().is_empty();
+        let is_behind = audit.behind() > 0;
         if is_behind {
-            let why = Condition::Degraded.as_str();
-            self.folders.quarantine_bytes(id, why, audit.readable(), audit.behind())?;
+            let (why, readable) = (Condition::Degraded.as_str(), audit.readable());
+            self.folders.quarantine_lines(id, why, readable, |lines| {
+                rows::for_each_cut_line(self.connection, &text, readable, |line| lines.add(line))
+            })?;
             rows::remove_after(self.connection, &text, audit.readable())?;
         }
         if let Some(head) = audit.head()
@@ -175,8 +177,9 @@ pub(crate) fn check_chain(id: SessionId, actual: Option<Tip>, batch: &Batch) -> 
     }
     let mut chain = actual.map_or(Chain::start(id), |tip| Chain::at(id, tip));
     for record in batch.records() {
+        let record = record?;
         chain
-            .follow(record)
+            .follow(&record)
             .map_err(|error| invalid(format!("revision {} does not follow: {error}", record.revision())))?;
     }
     Ok(())

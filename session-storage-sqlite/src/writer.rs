@@ -19,6 +19,9 @@ use crate::schema_check;
 use crate::store::{Access, Db, Store};
 use crate::transaction::ChangeSet;
 
+/// Bytes of a request after which the page cache is freed.
+const LONG_BYTES: usize = 8 << 20;
+
 /// The error of a failed transaction.
 enum CommitError {
     /// The transaction was not committed.
@@ -62,8 +65,13 @@ impl Writer {
         let deletes = |job: &Job| matches!(job.request, Request::Delete { .. });
         // On a full disk, deletions get the reserved room.
         let mut was_reserved = changes.iter().any(deletes) && self.store.reserve.release_if_full();
+        let is_long = changes.iter().any(|job| job.request.bytes() > LONG_BYTES);
         while !changes.is_empty() {
-            match self.transact(&changes) {
+            let outcome = self.transact(&changes);
+            if is_long {
+                self.free_cache();
+            }
+            match outcome {
                 Err(
                     CommitError::RolledBack(StorageError::Full { .. })
                     | CommitError::JobFailed(_, StorageError::Full { .. }),
@@ -99,6 +107,15 @@ impl Writer {
             // The write-ahead log goes with the last connection.
             self.db = None;
             self.store.reserve.refill();
+        }
+    }
+
+    /// Frees the page cache, which an import has filled with pages that are not needed again.
+    fn free_cache(&self) {
+        if let Some(db) = &self.db
+            && let Err(error) = db.connection.execute_batch("PRAGMA shrink_memory")
+        {
+            tracing::debug!(%error, "could not free the page cache");
         }
     }
 

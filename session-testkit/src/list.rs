@@ -46,6 +46,8 @@ macro_rules! __law_list {
             "After each append, the head equals the fold of the log, read alone or in a list."
         order law_1_an_append_returns_the_new_tip
             "An append returns the new tip of the log; an empty batch returns the stored tip."
+        import law_1_an_import_is_complete_or_absent
+            "The log of a session that is being imported is complete or absent for every reader, whatever its length."
         crash law_1_a_crash_leaves_a_prefix_of_unacknowledged_records
             "After power loss, a log holds everything flushed and a prefix of the rest, without holes, and accepts appends."
 
@@ -117,6 +119,8 @@ macro_rules! __law_list {
 
         paging law_5_records_are_paged_without_gaps_or_repeats
             "For every page size and start revision, the pages of a log are the records that follow, in order."
+        import law_5_a_page_of_records_is_bounded_in_bytes
+            "A page of records ends with the record that brings its lines to the limit in bytes."
         paging law_5_a_list_is_paged_without_gaps_or_repeats
             "For every page size and start id, the pages of a list are the heads that follow, in order."
         paging law_5_a_missing_session_is_not_found

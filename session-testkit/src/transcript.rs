@@ -92,7 +92,7 @@ impl SessionStorage for RecordingStorage {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        let call = format!("append {id} {expected:?} {} records {durability:?}", batch.records().len());
+        let call = format!("append {id} {expected:?} {} records {durability:?}", batch.len());
         self.record(&call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
     }
 

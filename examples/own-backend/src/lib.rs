@@ -134,6 +134,7 @@ impl RedbStorage {
                 return actual.ok_or(StorageError::NotFound { id });
             };
             for record in batch.records() {
+                let record = record?;
                 records.insert((key(id), record.revision()), record.line()).storage_error()?;
             }
             let json = serde_json::to_string(head).expect("a head has string keys");

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::ops::Bound;
 
 use redb::{ReadableTable, TableDefinition};
-use session_core::backend::{Chain, HeadPage, RecordPage, Tip};
+use session_core::backend::{Chain, HeadPage, PageRoom, RecordPage, Tip};
 use session_core::{Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
 use crate::error::IntoStorageError as _;
@@ -46,7 +46,7 @@ pub fn check_end(
     }
 }
 
-/// Reads at most `limit` records after a revision of the log that ends with `tip`, and checks that each follows the
+/// Reads a page of at most `limit` records after a revision of the log that ends with `tip`, and checks that each follows the
 /// one before.
 pub fn page(
     records: &impl ReadableTable<(u128, u64), &'static str>,
@@ -64,14 +64,16 @@ pub fn page(
         0 => Chain::start(id),
         _ => Chain::at(id, record(records, id, after)?.ok_or_else(|| missing(after))?.tip()),
     };
-    let last = after.saturating_add(limit.get() as u64).min(tip.revision);
-    let mut page = Vec::new();
-    for revision in after + 1..=last {
+    let (mut page, mut room) = (Vec::new(), PageRoom::new(limit));
+    while room.is_left() && chain.revision() < tip.revision {
+        let revision = chain.revision() + 1;
         let row = records.get((key(id), revision)).storage_error()?.ok_or_else(|| missing(revision))?;
-        page.push(chain.check(row.value().as_bytes()).map_err(|_| missing(revision))?);
+        let record = chain.check(row.value().as_bytes()).map_err(|_| missing(revision))?;
+        room.take(record.line().len());
+        page.push(record);
     }
-    if last == tip.revision && chain.tip() != Some(tip) {
-        return Err(missing(last));
+    if chain.revision() == tip.revision && chain.tip() != Some(tip) {
+        return Err(missing(tip.revision));
     }
     Ok(RecordPage::new(page))
 }

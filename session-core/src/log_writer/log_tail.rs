@@ -10,7 +10,7 @@ use crate::event::{Role, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::observer::EventContext;
-use crate::record::{Record, StoredRecord, Tip};
+use crate::record::{Record, Tip};
 use crate::storage::Expected;
 
 /// The end of a log as known to this process.
@@ -56,8 +56,8 @@ impl LogTail {
     }
 
     /// Takes note of records before they are appended.
-    pub(crate) fn begin_append(&mut self, records: &[StoredRecord]) {
-        self.unanswered.extend(records.iter().map(StoredRecord::tip));
+    pub(crate) fn begin_append(&mut self, records: &[Record]) {
+        self.unanswered.extend(records.iter().map(Record::tip));
     }
 
     /// Takes note that an append was refused, so that none of its records is in the log.

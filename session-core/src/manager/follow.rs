@@ -1,7 +1,6 @@
 //! Waiting for the records and the states of a session, whichever process owns it.
 
 use std::cmp::Ordering;
-use std::num::NonZeroUsize;
 
 use super::engine::Engine;
 use crate::error::Result;
@@ -9,10 +8,7 @@ use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::StateName;
 use crate::record::StoredRecord;
-use crate::storage::{SessionStorageExt as _, StorageError};
-
-/// The number of records that are read in one go.
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
+use crate::storage::{PAGE, SessionStorageExt as _, StorageError};
 
 /// Waits until the session has ended or is in one of these states, and that is flushed.
 pub(crate) async fn wait_for(engine: &Engine, id: SessionId, states: &[StateName]) -> Result<Head> {

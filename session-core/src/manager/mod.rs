@@ -330,7 +330,8 @@ pub trait SessionManager: Send + Sync {
     /// `NOT_FOUND`, also if the session is deleted meanwhile.
     async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head>;
 
-    /// Returns up to `limit` records after revision `after`, as stored; fewer only at the end of the log.
+    /// Returns up to `limit` records after revision `after`, as stored: at least one, unless that is the end of the log.
+    /// Fewer than `limit` are no end: records are returned up to about 1 MiB at a time.
     ///
     /// # Errors
     /// Those of all methods.

@@ -302,16 +302,10 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn read_log(&self, id: SessionId, after: u64, limit: usize) -> Result<Vec<StoredRecord>> {
-        let mut records: Vec<StoredRecord> = Vec::new();
-        while let Some(left) = std::num::NonZeroUsize::new(limit.saturating_sub(records.len())) {
-            let after = records.last().map_or(after, StoredRecord::revision);
-            let page = self.engine().storage().records(id, after, left).await?.records;
-            if page.is_empty() {
-                break;
-            }
-            records.extend(page);
+        match std::num::NonZeroUsize::new(limit) {
+            Some(limit) => Ok(self.engine().storage().records(id, after, limit).await?.records),
+            None => Ok(Vec::new()),
         }
-        Ok(records)
     }
 
     async fn next_records(&self, id: SessionId, after: u64) -> Result<Vec<StoredRecord>> {

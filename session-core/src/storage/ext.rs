@@ -9,7 +9,7 @@ use super::{HeadPage, PAGE, SessionFilter, SessionStorage, StorageError, load};
 use crate::head::{Head, PersistedSession};
 use crate::history::WorkHistory;
 use crate::id::SessionId;
-use crate::log_writer::{Imported, LogWriter};
+use crate::log_writer::{CheckedLog, Imported, LogWriter};
 use crate::record::{StoredRecord, Tip};
 
 /// All heads that match a filter, read page by page so that they need not all be in memory.
@@ -38,21 +38,46 @@ impl<S: SessionStorage + ?Sized> Heads<'_, S> {
     }
 }
 
-/// Convenience methods for every [`SessionStorage`]. Implemented for all of them; do not implement it yourself.
-#[async_trait]
-pub trait SessionStorageExt: SessionStorage {
-    /// Returns all records after a revision, ascending.
+/// The records of a log, read page by page so that they need not all be in memory.
+#[derive(Debug)]
+pub struct LogPages<'a, S: ?Sized> {
+    storage: &'a S,
+    id: SessionId,
+    after: u64,
+}
+
+impl<S: SessionStorage + ?Sized> LogPages<'_, S> {
+    /// Returns the next records; `None` after the last one. After an error, the next call reads the same page again.
     ///
     /// # Errors
     /// Those of [`records`](SessionStorage::records).
-    async fn records_after(&self, id: SessionId, mut after: u64) -> Result<Vec<StoredRecord>, StorageError> {
-        let mut all = Vec::new();
-        loop {
-            let page = self.records(id, after, PAGE).await?.records;
-            let Some(last) = page.last() else { return Ok(all) };
-            after = last.revision();
+    pub async fn next_page(&mut self) -> Result<Option<Vec<StoredRecord>>, StorageError> {
+        let page = self.storage.records(self.id, self.after, PAGE).await?.records;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = last.revision();
+        Ok(Some(page))
+    }
+}
+
+/// Convenience methods for every [`SessionStorage`]. Implemented for all of them; do not implement it yourself.
+#[async_trait]
+pub trait SessionStorageExt: SessionStorage {
+    /// Returns a cursor over the pages of records after a revision, ascending.
+    fn log(&self, id: SessionId, after: u64) -> LogPages<'_, Self> {
+        LogPages { storage: self, id, after }
+    }
+
+    /// Returns all records after a revision, ascending, in memory. A log may be larger than the memory:
+    /// [`log`](Self::log) reads one page at a time.
+    ///
+    /// # Errors
+    /// Those of [`records`](SessionStorage::records).
+    async fn records_after(&self, id: SessionId, after: u64) -> Result<Vec<StoredRecord>, StorageError> {
+        let (mut all, mut pages) = (Vec::new(), self.log(id, after));
+        while let Some(page) = pages.next_page().await? {
             all.extend(page);
         }
+        Ok(all)
     }
 
     /// Returns one record; `None` if the log has no such revision.
@@ -120,7 +145,19 @@ pub trait SessionStorageExt: SessionStorage {
         id: SessionId,
         lines: &[L],
     ) -> Result<Imported, StorageError> {
-        LogWriter::of(self).import(id, lines).await
+        let mut log = CheckedLog::new(id);
+        for line in lines {
+            log.add(line.as_ref())?;
+        }
+        self.import_log(log).await
+    }
+
+    /// Stores a complete log as [`import`](Self::import) does, without holding it in memory.
+    ///
+    /// # Errors
+    /// `Conflict` if the session exists with another tip; `InvalidArgument` if the log has no records.
+    async fn import_log(&self, log: CheckedLog) -> Result<Imported, StorageError> {
+        LogWriter::of(self).import(log).await
     }
 
     /// Follows a log after revision `after`. Reads when the storage reports a change, and at least every `poll`.

@@ -23,9 +23,11 @@ use crate::record::{Chain, StoredRecord, Tip};
 /// machine does not allow, or whose head is not the fold of the log.
 #[derive(Clone, Default)]
 pub struct MemoryStorage {
-    logs: Arc<RwLock<BTreeMap<SessionId, Log>>>,
+    logs: Arc<RwLock<Logs>>,
     changes: Arc<tokio::sync::Notify>,
 }
+
+type Logs = BTreeMap<SessionId, Log>;
 
 #[derive(Debug)]
 struct Log {
@@ -40,15 +42,12 @@ impl MemoryStorage {
         Self::default()
     }
 
-    fn read<T>(&self, read: impl FnOnce(&BTreeMap<SessionId, Log>) -> T) -> T {
+    fn read<T>(&self, read: impl FnOnce(&Logs) -> T) -> T {
         read(&self.logs.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Applies all of a change or nothing: a change validates before it modifies anything.
-    fn write<T, E>(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<SessionId, Log>) -> Result<T, E>,
-    ) -> Result<T, E> {
+    fn write<T, E>(&self, change: impl FnOnce(&mut Logs) -> Result<T, E>) -> Result<T, E> {
         let result = change(&mut self.logs.write().unwrap_or_else(PoisonError::into_inner));
         if result.is_ok() {
             self.changes.notify_waiters();
@@ -75,16 +74,13 @@ fn check(id: SessionId, before: Option<&Head>, batch: &Batch) -> Result<(), Stor
     let mut chain = before.map_or(Chain::start(id), |head| Chain::at(id, head.tip));
     let mut head = before.cloned();
     for record in batch.records() {
-        chain.follow(record).map_err(|error| refused(record, &error))?;
-        let decoded = record.decode().map_err(|error| refused(record, &error))?;
-        Head::fold(&mut head, id, &decoded).map_err(|error| refused(record, &error))?;
+        let record = record?;
+        chain.follow(&record).map_err(|error| refused(&record, &error))?;
+        let decoded = record.decode().map_err(|error| refused(&record, &error))?;
+        Head::fold(&mut head, id, &decoded).map_err(|error| refused(&record, &error))?;
     }
-    if head.as_ref() == batch.head() {
-        return Ok(());
-    }
-    Err(StorageError::InvalidArgument {
-        what: format!("the head of session {id} is not the fold of its log"),
-    })
+    let what = format!("the head of session {id} is not the fold of its log");
+    if head.as_ref() == batch.head() { Ok(()) } else { Err(StorageError::InvalidArgument { what }) }
 }
 
 #[async_trait]
@@ -104,9 +100,10 @@ impl SessionStorage for MemoryStorage {
                 return actual.ok_or(StorageError::NotFound { id });
             };
             check(id, logs.get(&id).map(|log| &log.head), &batch)?;
+            let records = batch.load()?;
             let log = logs.entry(id).or_insert_with(|| Log { head: head.clone(), records: Vec::new() });
             log.head = head.clone();
-            log.records.extend_from_slice(batch.records());
+            log.records.extend(records);
             Ok(head.tip)
         })
     }
@@ -124,7 +121,7 @@ impl SessionStorage for MemoryStorage {
         self.read(|logs| {
             let log = logs.get(&id).ok_or(StorageError::NotFound { id })?;
             let after = usize::try_from(after).unwrap_or(usize::MAX);
-            Ok(RecordPage::new(log.records.iter().skip(after).take(limit.get()).cloned().collect()))
+            Ok(RecordPage::within(limit, log.records.iter().skip(after).cloned()))
         })
     }
 

@@ -1,11 +1,13 @@
 //! The storage port: a conditional append, a conditional delete and three reads. A contract for implementers;
 //! conveniences for users are in `ext`.
 
+mod batch;
 mod error;
 mod ext;
 pub(crate) mod load;
 mod maintenance;
 mod memory;
+pub(crate) mod spool;
 mod types;
 mod watch;
 
@@ -13,25 +15,24 @@ use std::num::NonZeroUsize;
 
 use async_trait::async_trait;
 
-pub use self::error::StorageError;
-pub use self::ext::{Heads, SessionStorageExt};
+pub use self::batch::{Batch, BatchRecords};
+pub use self::ext::{Heads, LogPages, SessionStorageExt};
 pub use self::maintenance::{
     AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport, SessionHealth, StorageMaintenance,
     StoreHealth,
 };
-pub use self::memory::MemoryStorage;
 pub use self::types::{
-    Batch, ChangeFeed, Durability, Expected, HeadPage, ListOrder, RecordPage, SessionFilter, Sharing,
-    StorageProfile,
+    ChangeFeed, Durability, Expected, HeadPage, ListOrder, PAGE_BYTES, PageRoom, RecordPage, SessionFilter,
+    Sharing, StorageProfile,
 };
-pub use self::watch::Watch;
+pub use self::{error::StorageError, memory::MemoryStorage, watch::Watch};
 
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::record::Tip;
 
 /// Page size of the functions that read a whole log or list.
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
+pub(crate) const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
 /// Storage of session logs. Every write names the end of the log that it expects.
 ///
@@ -79,7 +80,8 @@ pub trait SessionStorage: Send + Sync + std::fmt::Debug {
     /// are returned only if no prefix can be read.
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError>;
 
-    /// Returns up to `limit` records after revision `after`, ascending. An empty page means the end of the log.
+    /// Returns up to `limit` records after revision `after`, ascending. A page ends early with the record that
+    /// brings its lines to [`PAGE_BYTES`]. An empty page means the end of the log.
     ///
     /// # Errors
     /// `NotFound`; `Corrupt` if the records that follow are damaged.

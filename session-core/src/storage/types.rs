@@ -1,4 +1,4 @@
-//! Arguments and results of the storage port: batches, expectations, pages, filters, guarantees.
+//! Arguments and results of the storage port: expectations, pages, filters, guarantees. Batches are in `batch`.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -58,93 +58,6 @@ pub enum Durability {
     Flushed,
 }
 
-/// Consecutive records with the head that results from them. The core creates it; a backend stores it unchanged.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    records: Vec<StoredRecord>,
-    head: Option<Head>,
-}
-
-impl Batch {
-    /// Creates a batch of consecutive records with the head of the log that ends with the last one.
-    ///
-    /// # Panics
-    /// If there are no records, if their revisions have a gap, or if the head does not belong to the last one: a bug of
-    /// the caller that would otherwise break each backend differently.
-    #[must_use]
-    pub fn new(records: Vec<StoredRecord>, head: Head) -> Self {
-        assert_eq!(
-            records.last().map(StoredRecord::tip),
-            Some(head.tip),
-            "the head belongs to the last record"
-        );
-        let first = records.first().map_or(0, StoredRecord::revision);
-        assert!(
-            (first..).zip(&records).all(|(revision, record)| record.revision() == revision),
-            "records have a gap"
-        );
-        Self { records, head: Some(head) }
-    }
-
-    /// Creates a batch without records. Appended with [`Durability::Flushed`], it only flushes the log.
-    #[must_use]
-    pub const fn empty() -> Self {
-        Self { records: Vec::new(), head: None }
-    }
-
-    /// Returns the records, ascending.
-    #[must_use]
-    pub fn records(&self) -> &[StoredRecord] {
-        &self.records
-    }
-
-    /// Returns the head after the last record; `None` if and only if there are no records.
-    #[must_use]
-    pub const fn head(&self) -> Option<&Head> {
-        self.head.as_ref()
-    }
-
-    /// Returns `true` if this batch continues at `expected`: with record 1 for an absent log, else with the one after
-    /// the tip.
-    #[must_use]
-    pub fn fits(&self, expected: Expected) -> bool {
-        let next = match expected.tip() {
-            None => 1,
-            Some(tip) if self.records.is_empty() => return tip.revision > 0,
-            Some(tip) => tip.revision + 1,
-        };
-        self.records.first().is_some_and(|record| record.revision() == next)
-    }
-
-    /// Checks that this batch may be appended to a log that ends with `actual` (`None`: no log). Backends call it in
-    /// the critical section in which they append. `held` counts the other sessions that hold a place, and is called only
-    /// for an append within a limit.
-    ///
-    /// # Errors
-    /// `Conflict`, `MaxSessions`; `InvalidArgument` if the batch does not continue at `expected`; errors of `held`.
-    pub fn check(
-        &self,
-        id: SessionId,
-        expected: Expected,
-        actual: Option<Tip>,
-        held: impl FnOnce() -> Result<usize, StorageError>,
-    ) -> Result<(), StorageError> {
-        let wanted = expected.tip();
-        if actual != wanted {
-            return Err(StorageError::Conflict { id, expected: wanted, actual });
-        }
-        if let Some(limit) = expected.limit()
-            && held()? >= limit.get()
-        {
-            return Err(StorageError::MaxSessions { limit: limit.get() });
-        }
-        if self.fits(expected) {
-            return Ok(());
-        }
-        Err(StorageError::InvalidArgument { what: format!("the batch does not start at {expected:?}") })
-    }
-}
-
 /// One page of a log: records, ascending.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -158,6 +71,63 @@ impl RecordPage {
     #[must_use]
     pub const fn new(records: Vec<StoredRecord>) -> Self {
         Self { records }
+    }
+
+    /// Creates a page of the first of these records: up to `limit`, and until their lines have [`PAGE_BYTES`].
+    #[must_use]
+    pub fn within(limit: NonZeroUsize, records: impl IntoIterator<Item = StoredRecord>) -> Self {
+        let mut room = PageRoom::new(limit);
+        Self::new(records.into_iter().take_while(|record| room.take(record.line().len())).collect())
+    }
+}
+
+/// Bytes of lines with which a page of records ends, even if the limit of the caller is higher: memory must not grow with
+/// the log. A record is below [`RECORD_BYTES`](crate::limits::RECORD_BYTES), so a page is below twice that.
+pub const PAGE_BYTES: usize = 1024 * 1024;
+
+/// The room that is left on a page of records: up to the limit of the caller, and up to [`PAGE_BYTES`] of lines. The
+/// record that exceeds the bytes is the last one of its page, so a page is below twice that.
+///
+/// ```
+/// use session_core::backend::PageRoom;
+///
+/// # fn main() {
+/// let stored = ["first", "second", "third"];
+/// let (mut page, mut room) = (Vec::new(), PageRoom::new(2.try_into().unwrap()));
+/// for line in stored {
+///     if !room.take(line.len()) {
+///         break;
+///     }
+///     page.push(line);
+/// }
+/// assert_eq!(page, ["first", "second"]);
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct PageRoom {
+    records: usize,
+    bytes: usize,
+}
+
+impl PageRoom {
+    /// Creates the room of an empty page of up to `limit` records.
+    #[must_use]
+    pub const fn new(limit: NonZeroUsize) -> Self {
+        Self { records: limit.get(), bytes: PAGE_BYTES }
+    }
+
+    /// Takes the room of a record whose line has this many bytes. Returns `false` if there was none left.
+    pub const fn take(&mut self, line: usize) -> bool {
+        let is_left = self.is_left();
+        self.records = self.records.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(line);
+        is_left
+    }
+
+    /// Returns `true` if another record fits.
+    #[must_use]
+    pub const fn is_left(&self) -> bool {
+        self.records > 0 && self.bytes > 0
     }
 }
 

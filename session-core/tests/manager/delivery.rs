@@ -41,7 +41,7 @@ impl Overrides for Flushes {
         let upto = self.upto(id);
         let beyond = |record: &&StoredRecord| record.decode().unwrap().envelope.flushed > upto;
         let claims: Vec<u64> =
-            batch.records().iter().filter(beyond).map(session_core::StoredRecord::revision).collect();
+            batch.load()?.iter().filter(beyond).map(session_core::StoredRecord::revision).collect();
         let tip = self.inner.append(id, expected, batch, durability).await?;
         self.claimed.lock().unwrap().extend(claims.into_iter().map(|revision| (id, revision)));
         if durability == Durability::Flushed {

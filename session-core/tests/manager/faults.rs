@@ -59,7 +59,7 @@ impl Overrides for Failing {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        if batch.records().is_empty() || self.left.fetch_sub(1, Ordering::SeqCst) != 1 {
+        if batch.is_empty() || self.left.fetch_sub(1, Ordering::SeqCst) != 1 {
             return self.inner.append(id, expected, batch, durability).await;
         }
         let source: Arc<dyn std::error::Error + Send + Sync> =

@@ -76,7 +76,7 @@ fn check_append_or_refusal(disk: &FaultDisk, storage: &FileStorage, sample: &Sam
         if head.state().is_final() { Batch::empty() } else { seal(sample.id, Some(head), 0, vec![note(30)]) },
         sample.records.clone(),
     );
-    all.extend_from_slice(batch.records());
+    all.extend(batch.load().expect("it is in memory"));
     match wait(storage.append(sample.id, Expected::At(head.tip), batch, Durability::Flushed)) {
         Ok(_) => {
             assert_ne!(before, Condition::Corrupt, "the session was read-only");

@@ -203,7 +203,7 @@ pub(super) fn check_append(disk: &FaultDisk, storage: &FileStorage, id: SessionI
         let (_, _, head) = fold(id, &all);
         let batch =
             if head.state().is_final() { Batch::empty() } else { seal(id, Some(&head), 0, vec![note(30)]) };
-        all.extend_from_slice(batch.records());
+        all.extend(batch.load().expect("it is in memory"));
         wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed))
             .unwrap_or_else(|error| panic!("the session is writable: {error}"));
     }

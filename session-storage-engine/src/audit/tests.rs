@@ -105,7 +105,7 @@ fn damaged_records_are_detected_and_later_ones_prove_flushes() {
             let audit = Audit::from_lines(log.id, &lines, log.head(6), log.mark(6));
             if at == 5 && name == "doubled" {
                 assert_eq!(audit.condition(), Condition::Degraded);
-                assert_eq!(audit.behind().len(), lines[6].len() + 1);
+                assert_eq!(audit.behind(), lines[6].len() as u64 + 1);
                 continue;
             }
             if at == 5 && name == "swapped" {
@@ -162,6 +162,22 @@ fn a_line_stored_under_a_wrong_number_breaks_the_chain() {
     }
     let audit = auditor.finish(log.head(6));
     assert_eq!((audit.readable(), audit.condition()), (2, Condition::Corrupt));
+}
+
+#[test]
+fn an_overlong_line_breaks_the_chain_without_being_read() {
+    let log = log();
+    let mut auditor = Auditor::new(log.id, None);
+    for (seq, line) in (1..).zip(log.lines().iter().take(3)) {
+        auditor.add_line(seq, line.as_bytes());
+    }
+    auditor.add_overlong_line(400_000_000);
+    for (seq, line) in (5..).zip(log.lines().iter().skip(4)) {
+        auditor.add_line(seq, line.as_bytes());
+    }
+    let audit = auditor.finish(log.head(6));
+    assert_eq!((audit.readable(), audit.condition()), (3, Condition::Corrupt));
+    assert!(audit.behind() > 400_000_000);
 }
 
 /// Seals a line that no manager would write.

@@ -46,17 +46,16 @@ fn quarantined_bytes_stay_after_acknowledgement() {
     let place = tempfile::tempdir().unwrap();
     let folders = Folders::new(place.path().join("files"));
     let id = SessionId::random();
+    let quarantine = |why: &str, line: &[u8]| -> PathBuf {
+        folders.quarantine_lines::<StorageError>(id, why, 3, |lines| lines.add(line)).unwrap()
+    };
     assert_eq!(folders.losses(id).unwrap(), Vec::<PathBuf>::new());
     assert_eq!(folders.acknowledge(id).unwrap(), 0);
-    let lost = folders.quarantine_bytes(id, "lost", 3, b"what was lost").unwrap();
-    assert_eq!(
-        folders.quarantine_bytes(id, "lost", 3, b"what was lost").unwrap(),
-        lost,
-        "the same bytes, kept once"
-    );
-    let other = folders.quarantine_bytes(id, "degraded", 3, b"something else").unwrap();
-    folders.quarantine_bytes(id, "torn", 3, b"nothing to acknowledge").unwrap();
-    assert_eq!(std::fs::read(&lost).unwrap(), b"what was lost");
+    let lost = quarantine("lost", b"what was lost");
+    assert_eq!(quarantine("lost", b"what was lost"), lost, "the same bytes, kept once");
+    let other = quarantine("degraded", b"something else");
+    quarantine("torn", b"nothing to acknowledge");
+    assert_eq!(std::fs::read(&lost).unwrap(), b"what was lost\n");
     assert_eq!(std::fs::metadata(&lost).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(folders.losses(id).unwrap(), [other, lost]);
     assert_eq!(folders.losses(SessionId::random()).unwrap(), Vec::<PathBuf>::new());

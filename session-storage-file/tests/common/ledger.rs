@@ -36,7 +36,7 @@ pub(crate) type Found = BTreeMap<SessionId, (Head, Vec<StoredRecord>)>;
 impl Ledger {
     pub(crate) fn submit(&mut self, id: SessionId, now: usize, batch: &Batch) {
         let session = self.sessions.entry(id).or_default();
-        for record in batch.records() {
+        for record in batch.load().unwrap() {
             session.submitted.entry(record.tip()).or_insert_with(|| (now, record.line().into()));
         }
     }

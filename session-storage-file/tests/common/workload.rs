@@ -235,8 +235,7 @@ fn describe(operation: &Operation) -> String {
         Operation::Append(expected, batch, durability) => {
             let kinds: Vec<_> = batch
                 .records()
-                .iter()
-                .map(|record| record.decode().map_or("?", |record| record.event.kind().name()))
+                .map(|record| record.unwrap().decode().map_or("?", |record| record.event.kind().name()))
                 .collect();
             format!("append {durability:?} {kinds:?} at {expected:?}")
         }

@@ -51,6 +51,10 @@ faults! {
     ComparesRevisionsOnly [law_2_append_needs_the_expected_revision_and_sum law_2_a_deleted_id_can_be_created_again]
     /// The last record of a batch of several records is not stored, but acknowledged.
     DropsLastRecord [law_1_batches_of_every_size_come_back_in_order law_5_random_calls_agree_with_a_model]
+    /// A long log is imported in two appends.
+    ImportsInParts [law_1_an_import_is_complete_or_absent]
+    /// Pages of records are limited by their number only.
+    IgnoresPageBytes [law_5_a_page_of_records_is_bounded_in_bytes]
     /// The last two records of a page are swapped.
     ReordersRecords [law_1_batches_of_every_size_come_back_in_order law_5_records_are_paged_without_gaps_or_repeats]
     /// Appends are acknowledged as flushed but only buffered.

@@ -9,7 +9,7 @@ pub(super) fn reseal_after(id: SessionId, head: &Head, batch: &Batch) -> Option<
     let mut head = head.clone();
     let mut records = Vec::new();
     for stored in batch.records() {
-        let record = stored.decode().ok()?;
+        let record = stored.ok()?.decode().ok()?;
         let (at, attempt) = (record.envelope.at, record.envelope.attempt);
         let (stored, record) =
             chain.seal(UnsealedRecord { at, attempt, flushed: 0, event: record.event }).ok()?;
@@ -24,7 +24,8 @@ pub(super) fn reseal_after(id: SessionId, head: &Head, batch: &Batch) -> Option<
 
 /// Returns a batch without its last record, if any record is left; `before` is the head that it follows.
 pub(super) fn without_last(id: SessionId, before: Option<Head>, batch: &Batch) -> Option<Batch> {
-    let (_, kept) = batch.records().split_last()?;
+    let records = batch.load().ok()?;
+    let (_, kept) = records.split_last()?;
     let mut head = before;
     for record in kept {
         Head::fold(&mut head, id, &record.decode().ok()?).ok()?;

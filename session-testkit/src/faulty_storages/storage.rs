@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use session_core::backend::{
-    Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, SessionStorageExt as _,
+    Batch, ChangeFeed, Expected, HeadPage, PAGE_BYTES, RecordPage, SessionStorage, SessionStorageExt as _,
     StorageProfile, Tip,
 };
 use session_core::{Durability, Head, SessionFilter, SessionId, StorageError, StoredRecord};
@@ -110,8 +110,19 @@ impl FaultyStorage {
         let Some(whole) = self.whole(id).await? else { return Ok(None) };
         self.inner.delete(id, tip).await?;
         tokio::task::yield_now().await;
-        let records = [whole.records(), batch.records()].concat();
+        let records = [whole.load()?, batch.load()?].concat();
         Ok(Some(Batch::new(records, head.clone())))
+    }
+
+    async fn import_in_parts(&self, id: SessionId, batch: &Batch) -> Result<Tip, StorageError> {
+        let Ok(log) = crate::logs::Log::from_records(id, batch.load()?) else {
+            return Err(StorageError::InvalidArgument { what: "not a log".into() });
+        };
+        let first = log.up_to(1).whole();
+        self.inner.append(id, first.expected, first.batch, Durability::Flushed).await?;
+        tokio::task::yield_now().await;
+        let rest = log.after(1);
+        self.inner.append(id, rest.expected, rest.batch, Durability::Flushed).await
     }
 
     async fn bring_back(&self, but: SessionId) -> Result<(), StorageError> {
@@ -127,7 +138,7 @@ impl FaultyStorage {
     async fn delete_in_steps(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
         let Some(whole) = self.whole(id).await? else { return self.inner.delete(id, tip).await };
         self.inner.delete(id, tip).await?;
-        let first = whole.records().iter().take(1).cloned().collect();
+        let first = whole.load()?.into_iter().take(1).collect();
         let Ok(log) = crate::logs::Log::from_records(id, first) else { return Ok(()) };
         self.inner.append(id, Expected::Absent, log.whole().batch, Durability::Flushed).await?;
         tokio::task::yield_now().await;
@@ -196,6 +207,9 @@ impl SessionStorage for FaultyStorage {
                     (expected, batch) = (Expected::Absent, whole);
                 }
             }
+            Fault::ImportsInParts if before.is_none() && batch.bytes() > PAGE_BYTES as u64 => {
+                return self.import_in_parts(id, &batch).await;
+            }
             Fault::LeaksPlaces => {
                 if let Expected::AbsentWithin(limit) = expected {
                     let taken = self.shared.places.fetch_add(1, Ordering::SeqCst);
@@ -211,9 +225,7 @@ impl SessionStorage for FaultyStorage {
                     return answer;
                 }
             }
-            Fault::RefusesLargeRecords
-                if batch.records().iter().any(|record| record.line().len() > LARGE) =>
-            {
+            Fault::RefusesLargeRecords if batch.load()?.iter().any(|record| record.line().len() > LARGE) => {
                 return Err(StorageError::InvalidArgument { what: "too large".into() });
             }
             _ => {}
@@ -267,6 +279,10 @@ impl SessionStorage for FaultyStorage {
         }
         let mut answer = self.inner.records(id, after, limit).await;
         match (self.fault, &mut answer) {
+            (Fault::IgnoresPageBytes, Ok(page)) => {
+                page.records = self.inner.records_after(id, after).await?;
+                page.records.truncate(limit.get());
+            }
             (Fault::ReordersRecords, Ok(page)) => {
                 if let [.., one, other] = page.records.as_mut_slice() {
                     std::mem::swap(one, other);

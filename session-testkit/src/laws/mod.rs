@@ -8,6 +8,7 @@ pub(crate) mod deletion;
 pub(crate) mod dropped;
 pub(crate) mod expectation;
 pub(crate) mod flush;
+pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod model;
 pub(crate) mod order;

@@ -347,6 +347,12 @@ impl Log {
         self.step(0, self.records.len())
     }
 
+    /// Returns the records after a revision as one step, taken or not.
+    #[must_use]
+    pub fn after(&self, revision: u64) -> Step {
+        self.step(usize::try_from(revision).unwrap_or(usize::MAX), self.records.len())
+    }
+
     /// Returns the records with the revisions `from + 1` to `to` as a step.
     fn step(&self, from: usize, to: usize) -> Step {
         let tip = from.checked_sub(1).and_then(|at| self.records.get(at)).map(StoredRecord::tip);

@@ -44,10 +44,11 @@ enum Level {
 }
 
 impl File {
-    pub(super) fn write(&mut self, batch: &Batch) {
+    pub(super) fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
         let line = |record: &StoredRecord| Line { bytes: record.line().into(), level: Level::Dirty };
-        self.lines.extend(batch.records().iter().map(line));
+        self.lines.extend(batch.load()?.iter().map(line));
         self.head = batch.head().cloned();
+        Ok(())
     }
 
     /// Returns the records up to the first break of the chain.

@@ -122,7 +122,7 @@ impl Handle {
         if let Some(head) = batch.head() {
             let file = disk.files.entry(id).or_default();
             file.lines.truncate(there.len());
-            file.write(batch);
+            file.write(batch)?;
             return Ok(head.tip);
         }
         actual.ok_or(StorageError::NotFound { id })
@@ -166,11 +166,11 @@ impl SessionStorage for Handle {
         let disk = self.disk()?;
         let file = disk.files.get(&id).ok_or(StorageError::NotFound { id })?;
         let follows = |record: &StoredRecord| record.revision() > after;
-        let page: Vec<StoredRecord> = file.read(id).into_iter().filter(follows).take(limit.get()).collect();
-        if page.is_empty() {
+        let page = RecordPage::within(limit, file.read(id).into_iter().filter(follows));
+        if page.records.is_empty() {
             file.intact(id)?;
         }
-        Ok(RecordPage::new(page))
+        Ok(page)
     }
 
     async fn list(

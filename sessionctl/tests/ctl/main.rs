@@ -20,6 +20,7 @@ mod follow;
 mod hostile;
 mod inspect;
 mod legacy;
+mod log_memory;
 mod logs;
 mod manage;
 mod memory;

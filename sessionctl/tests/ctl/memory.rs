@@ -23,11 +23,11 @@ fn mebibytes() -> u64 {
     value.map_or(80, |text| text.parse().expect("SESSIONCTL_TEST_MIB is a number"))
 }
 
-/// The peak memory of a process, in KiB.
-fn peak(pid: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().trim_end_matches(" kB").trim().parse().unwrap()
+/// The peak memory of a process, in KiB; `None` if it has ended.
+pub(crate) fn peak_of(pid: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(peak.trim().trim_end_matches(" kB").trim().parse().unwrap())
 }
 
 /// Checks bytes at an offset of lines of this length.
@@ -103,7 +103,7 @@ fn check_output_of(lines: u64, line: u64, ends: bool) {
     let behind = all_there.elapsed();
     let supervisor = std::fs::read_to_string(at("supervisor")).unwrap();
     let peaks = [owner.id().to_string(), supervisor.trim().to_owned(), follower.id().to_string()]
-        .map(|pid| peak(&pid));
+        .map(|pid| peak_of(&pid).unwrap());
     std::fs::write(at("go"), "").unwrap();
     assert!(owner.wait().unwrap().success() && follower.wait().unwrap().success());
 

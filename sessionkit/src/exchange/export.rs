@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use session_core::SessionId;
-use session_core::backend::{SessionStorageExt as _, blocking};
+use session_core::backend::{SessionStorageExt as _, Tip, blocking};
+use session_core::{SessionId, StorageError, StoredRecord};
 use session_runner::{Chunk, OutputCut, OutputStream};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -24,7 +24,8 @@ pub enum Output {
 }
 
 /// The export of some sessions as a stream. A session that cannot be read is left out and reported by
-/// [`failed`](Self::failed).
+/// [`failed`](Self::failed). If a session is deleted or damaged while it is exported, the stream ends without its last
+/// line, so that no import accepts it. The memory that it takes does not grow with the sessions.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -67,6 +68,7 @@ pub struct Export {
 enum Stage {
     Begin,
     Between,
+    Log { session: Box<OpenSession>, page: Vec<StoredRecord>, end: Tip },
     Output { session: Box<OpenSession>, from: u64 },
     Done,
 }
@@ -137,6 +139,14 @@ impl Export {
                     },
                     None => text(&Line::ExportEnd { sessions: self.sessions, sum: self.whole.text() }),
                 },
+                Stage::Log { session, page, end } => match self.log(session, page, end).await {
+                    Ok(piece) => piece,
+                    Err((id, error)) => {
+                        // A part of the session is in the stream already, which ends here.
+                        self.failed.push((id, error));
+                        return None;
+                    }
+                },
                 Stage::Output { session, from } => self.output(session, from).await,
                 Stage::Done => return None,
             };
@@ -151,23 +161,49 @@ impl Export {
         &self.failed
     }
 
-    /// Returns the session's complete log, or fails.
+    /// Begins a session whose complete log can be read, or fails.
     async fn begin(&mut self, id: SessionId) -> Result<Vec<u8>, ExchangeError> {
-        let records = self.store.storage().records_after(id, 0).await?;
-        let mut piece = text(&Line::Session { id });
-        for record in &records {
-            piece.extend_from_slice(record.line().as_bytes());
-            piece.push(b'\n');
+        let mut pages = self.store.storage().log(id, 0);
+        let page = pages.next_page().await?.unwrap_or_default();
+        let mut end = page.last().map(StoredRecord::tip).ok_or(StorageError::NotFound { id })?;
+        // All pages are read once before the first one is exported, so that a damaged session is left out.
+        while let Some(last) = pages.next_page().await?.and_then(|page| page.last().map(StoredRecord::tip)) {
+            end = last;
         }
+        let piece = text(&Line::Session { id });
         let mut sum = Xxh3Sum::default();
         sum.add(&piece);
-        let session = Box::new(OpenSession {
-            id,
-            records: records.len() as u64,
-            stream_ends: StreamEnds::default(),
-            sum,
-        });
-        self.stage = Stage::Output { session, from: 0 };
+        let session = OpenSession { id, records: 0, stream_ends: StreamEnds::default(), sum };
+        self.stage = Stage::Log { session: Box::new(session), page, end };
+        Ok(piece)
+    }
+
+    /// Returns a page of a session's log, up to its end as it was in the beginning.
+    async fn log(
+        &mut self,
+        mut session: Box<OpenSession>,
+        page: Vec<StoredRecord>,
+        end: Tip,
+    ) -> Result<Vec<u8>, (SessionId, ExchangeError)> {
+        let (id, mut piece) = (session.id, Vec::new());
+        let mut last = None;
+        for record in page.iter().filter(|record| record.revision() <= end.revision) {
+            piece.extend_from_slice(record.line().as_bytes());
+            piece.push(b'\n');
+            session.records += 1;
+            last = Some(record.tip());
+        }
+        session.sum.add(&piece);
+        let Some(last) = last else { return Err((id, changed(id, session.records))) };
+        if last.revision < end.revision {
+            let next = self.store.storage().log(id, last.revision).next_page().await;
+            let page = next.map_err(|error| (id, error.into()))?.unwrap_or_default();
+            self.stage = Stage::Log { session, page, end };
+        } else if last == end {
+            self.stage = Stage::Output { session, from: 0 };
+        } else {
+            return Err((id, changed(id, session.records)));
+        }
         Ok(piece)
     }
 
@@ -206,6 +242,12 @@ impl Export {
         self.stage = Stage::Between;
         piece
     }
+}
+
+/// Creates the error of a log that was replaced while it was exported.
+fn changed(id: SessionId, readable: u64) -> ExchangeError {
+    let what = "its log was removed or replaced during the export".to_owned();
+    StorageError::Corrupt { id, readable, what }.into()
 }
 
 fn line_of(chunk: &Chunk, ends: &mut StreamEnds) -> Line {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use session_core::backend::{Imported, SessionStorageExt as _, Tip, blocking};
+use session_core::backend::{CheckedLog, Imported, SessionStorageExt as _, Tip, blocking};
 use session_core::{SessionId, StorageError};
 use session_runner::OutputError;
 
@@ -10,6 +10,9 @@ use super::ExchangeError;
 use super::parse::{Item, Parser};
 use super::restore::Restore;
 use crate::store::Store;
+
+/// Bytes of lines that are added to a log at a time.
+const PENDING_BYTES: usize = 256 * 1024;
 
 /// The first pass over a stream: checks that it is a complete, undamaged export. Stores nothing.
 #[derive(Debug, Default)]
@@ -24,13 +27,16 @@ pub struct ImportPlan {
     found: Vec<(SessionId, Tip)>,
 }
 
-/// The second pass over a stream: stores each session's log completely, or not at all.
+/// The second pass over a stream: stores each session's log completely, or not at all. A long log waits in a temporary
+/// file until it is complete: the memory that an import takes does not grow with the sessions.
 #[derive(Debug)]
 pub struct Import {
     store: Store,
     parser: Parser,
-    log: Vec<Vec<u8>>,
-    session: Option<SessionId>,
+    log: Option<CheckedLog>,
+    /// Lines of the log that were not added to it yet.
+    pending: Vec<Vec<u8>>,
+    pending_bytes: usize,
     output: Option<Restore>,
     report: ImportReport,
 }
@@ -96,8 +102,9 @@ impl Store {
         Ok(Import {
             store: self.clone(),
             parser: Parser::default(),
-            log: Vec::new(),
-            session: None,
+            log: None,
+            pending: Vec::new(),
+            pending_bytes: 0,
             output: None,
             report: ImportReport::default(),
         })
@@ -112,11 +119,14 @@ impl Import {
     pub async fn line(&mut self, line: &[u8]) -> Result<(), ExchangeError> {
         match self.parser.line(line)? {
             Item::Frame => {}
-            Item::Session(id) => {
-                self.log.clear();
-                self.session = Some(id);
+            Item::Session(id) => self.log = Some(CheckedLog::new(id)),
+            Item::Record => {
+                self.pending_bytes += line.len();
+                self.pending.push(line.strip_suffix(b"\n").unwrap_or(line).to_vec());
+                if self.pending_bytes >= PENDING_BYTES {
+                    self.add_pending().await?;
+                }
             }
-            Item::Record => self.log.push(line.strip_suffix(b"\n").unwrap_or(line).to_vec()),
             Item::Output(chunk) => {
                 self.store_log().await?;
                 self.restore(|restore| restore.append(chunk)).await?;
@@ -141,9 +151,10 @@ impl Import {
 
     /// Stores the session's log, after all of its lines have been read, and opens its output.
     async fn store_log(&mut self) -> Result<(), ExchangeError> {
-        let Some(id) = self.session.take() else { return Ok(()) };
-        let log = std::mem::take(&mut self.log);
-        match self.store.storage().import(id, &log).await {
+        self.add_pending().await?;
+        let Some(log) = self.log.take() else { return Ok(()) };
+        let id = log.id();
+        match self.store.storage().import_log(log).await {
             Ok(Imported::New(_)) => self.report.imported.push(id),
             Ok(Imported::AlreadyThere(_) | _) => self.report.skipped.push(id),
             Err(StorageError::Conflict { .. }) => return Err(ExchangeError::Exists { id }),
@@ -154,6 +165,16 @@ impl Import {
             // A store without output storage still stores the log.
             None => None,
         };
+        Ok(())
+    }
+
+    /// Adds the pending lines to the log, which may write them to a temporary file.
+    async fn add_pending(&mut self) -> Result<(), ExchangeError> {
+        let Some(mut log) = self.log.take() else { return Ok(()) };
+        let lines = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        let add = move || lines.iter().try_for_each(|line| log.add(line)).map(|()| log);
+        self.log = Some(blocking(add).await?);
         Ok(())
     }
 

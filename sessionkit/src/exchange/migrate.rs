@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use session_core::backend::{Imported, SessionStorageExt as _, blocking};
+use session_core::backend::{CheckedLog, Imported, PAGE_BYTES, SessionStorageExt as _, blocking};
 use session_core::{ErrorCode, Liveness, SessionError, SessionFilter, SessionId, StorageError, StoredRecord};
 use session_runner::{OutputError, OutputStorage, OutputStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -17,6 +18,8 @@ use crate::url::StoreUrl;
 
 /// Sessions that are copied concurrently. More than one, so that a backend with group commit can combine flushes.
 const CONCURRENT_COPIES: usize = 8;
+/// Sessions among them whose logs are longer than a page, so that few pages are in memory.
+const CONCURRENT_LONG_LOGS: usize = 1;
 /// Bytes of output read at a time.
 const PAGE: usize = 256 * 1024;
 
@@ -30,6 +33,8 @@ pub struct Migration {
     total: usize,
     unreadable: VecDeque<(SessionId, ExchangeError)>,
     copies: JoinSet<MigratedSession>,
+    /// Permits to hold pages of a long log in memory.
+    long_logs: Arc<Semaphore>,
 }
 
 /// The result of migrating one session.
@@ -80,7 +85,8 @@ impl Store {
             page.unreadable.into_iter().map(|(id, error)| (id, error.into())).collect();
         let total = remaining.len() + unreadable.len();
         let (from, to) = (self.clone(), to.clone());
-        Ok(Migration { from, to, with, remaining, total, unreadable, copies: JoinSet::new() })
+        let long_logs = Arc::new(Semaphore::new(CONCURRENT_LONG_LOGS));
+        Ok(Migration { from, to, with, remaining, total, unreadable, copies: JoinSet::new(), long_logs })
     }
 }
 
@@ -98,8 +104,10 @@ impl Migration {
             && let Some(id) = self.remaining.pop_front()
         {
             let (from, to, with) = (self.from.clone(), self.to.clone(), self.with);
-            self.copies
-                .spawn(async move { MigratedSession { id, outcome: copy(&from, &to, with, id).await } });
+            let long_logs = Arc::clone(&self.long_logs);
+            self.copies.spawn(async move {
+                MigratedSession { id, outcome: copy(&from, &to, with, id, &long_logs).await }
+            });
         }
         match self.copies.join_next().await {
             Some(Ok(moved)) => Some(moved),
@@ -117,14 +125,24 @@ async fn copy(
     to: &Store,
     with: Output,
     id: SessionId,
+    long_logs: &Semaphore,
 ) -> Result<MigrationOutcome, ExchangeError> {
     match from.manager().liveness(id).await? {
         None | Some(Liveness::Dead { .. }) => {}
         Some(Liveness::Alive | Liveness::Unknown { .. } | _) => return Ok(MigrationOutcome::OwnerMayBeAlive),
     }
-    let records = from.storage().records_after(id, 0).await?;
-    let lines: Vec<&str> = records.iter().map(StoredRecord::line).collect();
-    let imported = match to.storage().import(id, &lines).await {
+    let mut permit = None;
+    let mut copied = LogSum::default();
+    let (mut log, mut pages) = (CheckedLog::new(id), from.storage().log(id, 0));
+    while let Some(page) = pages.next_page().await? {
+        copied.add(&page);
+        let add = move || page.iter().try_for_each(|record| log.add(record.line().as_bytes())).map(|()| log);
+        log = blocking(add).await?;
+        if permit.is_none() && copied.bytes >= PAGE_BYTES as u64 {
+            permit = long_logs.acquire().await.ok();
+        }
+    }
+    let imported = match to.storage().import_log(log).await {
         Err(StorageError::Conflict { .. }) => return Err(ExchangeError::Exists { id }),
         imported => imported?,
     };
@@ -134,14 +152,42 @@ async fn copy(
         }
         _ => 0,
     };
-    if to.storage().records_after(id, 0).await? != records {
+    let (mut stored, mut pages) = (LogSum::default(), to.storage().log(id, 0));
+    while let Some(page) = pages.next_page().await? {
+        stored.add(&page);
+    }
+    drop(permit);
+    if stored.digest() != copied.digest() {
         return Err(mismatch(id, "log"));
     }
-    let records = records.len() as u64;
+    let records = copied.records;
     Ok(match imported {
         Imported::New(_) => MigrationOutcome::Copied { records, output },
         Imported::AlreadyThere(_) | _ => MigrationOutcome::AlreadyThere { records, output },
     })
+}
+
+/// The number of records of a log and the checksum of all its lines.
+#[derive(Default)]
+struct LogSum {
+    records: u64,
+    bytes: u64,
+    sum: Xxh3,
+}
+
+impl LogSum {
+    fn add(&mut self, page: &[StoredRecord]) {
+        for record in page {
+            self.records += 1;
+            self.bytes += record.line().len() as u64 + 1;
+            self.sum.update(record.line().as_bytes());
+            self.sum.update(b"\n");
+        }
+    }
+
+    fn digest(&self) -> (u64, u64, u64) {
+        (self.records, self.bytes, self.sum.digest())
+    }
 }
 
 /// Copies the missing output and compares all of it. Returns the number of bytes.
