@@ -398,12 +398,9 @@ pub(crate) const CLOCK_JUMPED: &str = "session.clock_jumped";
 
 /// Returns the jump of the clock that an event notes, in milliseconds; 0 for any other event.
 fn jump_of(event: &SessionEvent) -> i64 {
-    match event {
-        SessionEvent::Noted { kind, data } if kind == CLOCK_JUMPED => {
-            data.get("by_ms").and_then(Value::as_i64).unwrap_or(0)
-        }
-        _ => 0,
-    }
+    let SessionEvent::Noted { kind, data } = event else { return 0 };
+    let by = data.get("by_ms").and_then(Value::as_i64);
+    by.filter(|_| kind == CLOCK_JUMPED).unwrap_or(0)
 }
 
 fn shorten(lifecycle: &mut Lifecycle) {

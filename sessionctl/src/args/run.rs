@@ -143,6 +143,7 @@ impl Ends {
     If the owner is alive, it is asked to resume the session; `attach` returns to its terminal. If it is dead, the \
     command runs again from its beginning in the foreground, as with `run`, as the next attempt; the exit code is the \
     program's. The program has a terminal of its own if it had one before, unless --tty or --no-tty changes that.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Resume {
     /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,

@@ -86,11 +86,11 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     }
     hints::report_unknown(context, &store).await?;
     // The last one is the failure of the command.
-    let last = failed.pop().map(|(id, error)| Failure::from(error).about(id));
+    let failure = failed.pop().map(|(id, error)| Failure::from(error).about(id));
     for (id, error) in failed {
         context.hint(&format!("session {} is left: {error}", short(id)), &[id], &["why", &id.to_string()]);
     }
-    match last {
+    match failure {
         Some(failure) => Err(failure),
         None => swept.map(|_| 0),
     }

@@ -326,7 +326,9 @@ fn a_limit_of_open_files_is_a_typed_error() {
             let ran = support::run(command);
             assert!(!ran.stderr.contains("panicked"), "{limit} {arguments}: {ran:#?}");
             // The loader of programs needs a descriptor itself.
-            let typed = ran.code == Some(0) || ran.stderr.contains("_") || ran.code == Some(127);
+            let codes = ["SYSTEM_LIMIT", "STORAGE_UNAVAILABLE", "STORAGE_IO", "SPAWN_FAILED", "NOT_FOUND"];
+            let has_code = codes.iter().any(|code| ran.stderr.contains(&format!("[{code}]")));
+            let typed = has_code || [Some(0), Some(127)].contains(&ran.code);
             assert!(typed, "{limit} {arguments}: {ran:#?}");
             refused += usize::from(ran.stderr.contains("[SYSTEM_LIMIT]"));
         }
