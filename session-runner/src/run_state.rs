@@ -141,3 +141,23 @@ impl RunState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_deadline_counts_all_periods_of_running() {
+        let mut state = RunState::new(Instant::now());
+        for _ in 0..2 {
+            state.running_since = Instant::now().checked_sub(10 * SECOND);
+            state.stop_clock();
+            assert_eq!(state.deadline(Some(60 * SECOND)), None, "paused");
+        }
+        let now = Instant::now();
+        state.running_since = Some(now);
+        assert!(state.deadline(Some(60 * SECOND)).unwrap() <= now + 40 * SECOND);
+    }
+}

@@ -127,6 +127,7 @@ fn check_private_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::io::Write as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
@@ -146,5 +147,26 @@ mod tests {
             assert!(check_private_folder(&folder).is_err(), "{mode:o}");
             assert!(ensure_private_folder(&folder).is_err(), "{mode:o}");
         }
+    }
+    #[test]
+    fn a_folder_of_another_user_is_not_private() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("sockets");
+        ensure_private_folder(&folder).unwrap();
+        if std::os::unix::fs::chown(&folder, Some(geteuid().as_raw() + 1), None).is_err() {
+            drop(writeln!(std::io::stderr().lock(), "not run: only root can give a folder away"));
+            return;
+        }
+        let error = check_private_folder(&folder).unwrap_err();
+        assert_eq!(error.to_string(), "belongs to another user");
+    }
+    #[test]
+    fn a_listener_is_known_by_its_start_time() {
+        let me = Process::read(rustix::process::getpid()).unwrap().unwrap();
+        let path = |start: u64| PathBuf::from(format!("/none/{}-{start}-x.sock", me.pid.as_raw_nonzero()));
+        assert!(!is_listener_gone(&path(me.start_time), "sock"));
+        // This process has the id of an earlier one.
+        assert!(is_listener_gone(&path(me.start_time - 1), "sock"));
+        assert!(!is_listener_gone(Path::new("/none/x.sock"), "sock"), "an unknown listener may be alive");
     }
 }

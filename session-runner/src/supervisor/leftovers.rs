@@ -205,3 +205,26 @@ pub(crate) fn is_supervisor(pid: Pid) -> bool {
     let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     variables(&arguments).nth(1) == Some(VERB.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_owner_left_behind_is_of_a_former_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let me = Process::read(getpid()).unwrap().unwrap();
+        let id = SessionId::random();
+        let socket = |start: u64| folder.path().join(format!("{}-{start}-x.sock", me.pid.as_raw_nonzero()));
+        let environ =
+            |start| format!("{SESSION_VARIABLE}={id}\0{SOCKET_VARIABLE}={}\0", socket(start).display());
+        let is_of_former_run = |start| of_former_run(id)(environ(start).as_bytes());
+        assert!(!is_of_former_run(me.start_time), "its owner is alive");
+        // Another process had the id of this one before.
+        let former = me.start_time - 1;
+        assert!(is_of_former_run(former));
+        assert!(!of_former_run(SessionId::random())(environ(former).as_bytes()), "another session");
+        std::fs::write(record_of_left(&socket(former)), "").unwrap();
+        assert!(!is_of_former_run(former), "left running on purpose");
+    }
+}

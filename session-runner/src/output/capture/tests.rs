@@ -258,6 +258,50 @@ fn a_closed_or_stalled_reader_does_not_block_finish() {
     }
 }
 
+/// A handler of the application makes the kernel end the wait of a thread.
+#[test]
+fn a_signal_to_a_capture_thread_loses_no_output() {
+    let fixture = Fixture::new();
+    let (mut program, stream) = stream(None);
+    let handled = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&handled)).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
+    let mut stored = capture.stored();
+    for round in 1..=5 {
+        // Those of other tests get it, too.
+        for thread in threads_that_wait("capture-stdout") {
+            handled.store(false, Ordering::SeqCst);
+            let sent = rustix::process::kill_process(thread, rustix::process::Signal::USR1);
+            while sent.is_ok() && !handled.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+        }
+        program.write_all(b"x").unwrap();
+        run(async { drop(stored.wait_for(|stored| *stored == round).await.unwrap()) });
+    }
+    drop(program);
+    assert_eq!(run(finish(capture)).bytes, 5);
+}
+
+/// Returns the sleeping threads of this process with a name, once there are some.
+fn threads_that_wait(name: &str) -> Vec<rustix::process::Pid> {
+    let is_meant = |task: &std::path::Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+        stat.contains(&format!("({name}) S"))
+    };
+    loop {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap());
+        let found: Vec<_> = tasks
+            .filter(|task| is_meant(&task.path()))
+            .filter_map(|task| rustix::process::Pid::from_raw(task.file_name().to_str()?.parse().ok()?))
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// Regression: `run -- yes | head -1` never ended, because the pipe of a program stayed open without a reader.
 #[test]
 fn a_pipe_is_closed_when_its_reader_is_gone() {
