@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
+mod viewers;
+
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -124,24 +126,6 @@ async fn a_program_sees_the_terminal_that_it_was_given() {
         running.terminal().unwrap().end(end)
     );
     assert_eq!(last, Some(ViewerEvent::End(end)));
-}
-
-#[tokio::test]
-async fn nothing_is_shown_before_it_is_stored() {
-    let fixture = Fixture::new();
-    let script = "for n in $(seq 1 300); do echo line $n; done; read -rs hidden; echo end";
-    let (mut running, mut viewer) = fixture.start(script).await;
-    viewer.type_input(b"a secret\r");
-    let mut shown = String::new();
-    while !shown.contains("end\r\n") {
-        let event = tokio::time::timeout(Duration::from_secs(20), viewer.next()).await;
-        let Some(ViewerEvent::Output(bytes)) = event.unwrap() else { continue };
-        shown.push_str(std::str::from_utf8(&bytes).unwrap());
-        let stored = fixture.stored(&running, OutputStream::Terminal);
-        assert!(stored.starts_with(&shown), "shown {} bytes, stored {}", shown.len(), stored.len());
-    }
-    within(running.wait()).await.unwrap();
-    assert_eq!(fixture.stored(&running, OutputStream::Terminal), shown);
 }
 
 #[tokio::test]
