@@ -369,6 +369,15 @@ fn rm_removes_ended_sessions_but_no_running_one() {
 }
 
 #[test]
+fn rm_continues_after_a_session_that_it_cannot_remove() {
+    let fixture = Fixture::new();
+    let _live = fixture.owner(SessionConfig::new("import").name("living"));
+    let ended = fixture.completed(SessionConfig::new("import").name("ended"));
+    let ran = fixture.ctl(["rm", "living", "ended"]).exits(4);
+    assert_eq!(ran.stdout, format!("{ended}\n"), "{ran:#?}");
+}
+
+#[test]
 fn a_mistyped_name_gets_suggestions() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import").name("nightly-import"));
@@ -615,6 +624,16 @@ fn an_unknown_owner_names_the_command_that_declares_it_dead() {
     let recovered = fixture.ctl(["recover", "--force"]).exits(0);
     assert!(recovered.stdout.contains("paused"), "{recovered:#?}");
     fixture.ctl(["rm", "far"]).exits(0);
+}
+
+#[test]
+fn gc_announces_no_cancel_of_a_session_whose_owner_may_live() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import").name("far")).to_string();
+    let would = || fixture.json(["gc", "--older-than", "0s", "--dry-run"])["cancelled"].clone();
+    assert_eq!(would(), json!([id]));
+    in_another_folder(&fixture, &id);
+    assert_eq!(would(), json!([]));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
+use sessionkit::{SessionConfig, SessionId, SessionManager as _};
 
-use crate::support::{BINARY, Fixture, TIMEOUT};
+use crate::support::{BINARY, Fixture, TIMEOUT, block_on};
 
 fn pid(value: &Value) -> Pid {
     Pid::from_raw(i32::try_from(value.as_i64().unwrap()).unwrap()).unwrap()
@@ -94,6 +95,28 @@ fn a_cancel_with_children_ends_the_family() {
         assert_eq!(family.fixture.show(name)["state"], "cancelled", "{name}");
     }
     assert!(test_kill_process(program).is_err());
+}
+
+#[test]
+fn a_cancel_with_children_ends_their_children() {
+    let fixture = Fixture::new();
+    let store = block_on(fixture.open());
+    let create = |parent: Option<SessionId>| {
+        let config = SessionConfig::new("import").queued();
+        let config = parent.map_or(config.clone(), |parent| config.parent(parent));
+        block_on(store.manager().create_session(config)).unwrap()
+    };
+    let first = create(None);
+    let mut family = vec![first];
+    for _ in 0..3 {
+        family.push(create(family.last().copied()));
+    }
+    let other = create(None);
+    fixture.ctl(["cancel", "--children", &first.to_string()]).exits(0);
+    for id in family {
+        assert_eq!(fixture.show(id)["state"], "cancelled");
+    }
+    assert_eq!(fixture.show(other)["state"], "created");
 }
 
 #[test]

@@ -288,3 +288,17 @@ fn gc_names_every_session_that_it_leaves() {
         assert!(ran.stderr.contains(&id[..8]), "{ran:#?}");
     }
 }
+
+/// Without its lock, the owner of the unreadable session could no longer be proven dead.
+#[test]
+fn gc_keeps_the_locks_next_to_an_unreadable_session() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import"));
+    let log = fixture.store().join(format!("sessions/{id}/events.jsonl"));
+    let (text, locks) = (fs::read(&log).unwrap(), fixture.locks());
+    fs::write(&log, "damaged\n").unwrap();
+    let _ = fixture.ctl(["gc", "--older-than", "1h"]);
+    assert_eq!(fixture.locks(), locks);
+    fs::write(&log, text).unwrap();
+    assert_eq!(fixture.show(id)["status"], "crashed");
+}
