@@ -59,25 +59,35 @@ fn flushed_appends_are_flushed_before_their_acknowledgement() {
         return;
     };
     assert!(String::from_utf8_lossy(&run.stdout).contains("deleted"), "{run:?}");
-    let (mut log, mut marks, mut steps) = (0, 0, Vec::new());
+    let root = format!("<{}>", folder.path().display());
+    // The flushes before each step: of the folder, the write-ahead log and the marks.
+    let (mut order, mut steps) = (String::new(), Vec::new());
     for line in std::fs::read_to_string(&trace).unwrap().lines() {
         let is_flush = line.contains("fsync(") || line.contains("fdatasync(");
-        if is_flush && line.contains("sessions.db-wal>") {
-            log += 1;
+        if is_flush && line.contains(&root) {
+            order.push('f');
+        } else if is_flush && line.contains("sessions.db-wal>") {
+            order.push('l');
         } else if is_flush && line.contains("/marks>") {
-            marks += 1;
+            order.push('m');
         } else if let Some((_, what)) = line.split_once(MARK) {
             let what = what.split('\\').next().unwrap().to_owned();
-            steps.push((what, std::mem::take(&mut log), std::mem::take(&mut marks)));
+            steps.push((what, std::mem::take(&mut order)));
         }
     }
     assert_eq!(steps.len(), 2 + 3 * ROUNDS, "{steps:?}");
-    for (what, log, marks) in &steps {
+    for (what, order) in &steps {
+        let count = |of: char| order.chars().filter(|flushed| *flushed == of).count();
+        let (log, marks) = (count('l'), count('m'));
         match what.as_str() {
-            "buffered" => assert_eq!((*log, *marks), (0, 0), "a buffered append costs no flush: {steps:?}"),
+            // The folder once more after the log was created in it.
+            "created" => assert!(order.contains("lf") && log >= 1, "{steps:?}"),
+            "buffered" => assert_eq!((log, marks), (0, 0), "a buffered append costs no flush: {steps:?}"),
             // The mark of a deletion is flushed before the deletion is committed.
-            "deleted" => assert!(*log >= 1 && *marks >= 1, "{steps:?}"),
-            _ => assert!(*log >= 1 && *marks == 0, "{what}: {steps:?}"),
+            "deleted" => {
+                assert!(order.find('m').is_some_and(|mark| Some(mark) < order.rfind('l')), "{steps:?}")
+            }
+            _ => assert!(log >= 1 && marks == 0, "{what}: {steps:?}"),
         }
     }
 }

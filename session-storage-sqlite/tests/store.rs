@@ -311,6 +311,54 @@ async fn a_removed_write_ahead_log_is_detected() {
     young.whole().send(&storage, Durability::Flushed).await.unwrap();
 }
 
+/// Another session has lost the last change, so that nothing can be written, and the folder of a lost session stays for
+/// the day on which the database is restored.
+#[tokio::test]
+async fn one_lost_change_is_enough_to_refuse_writes() {
+    let place = Place::new();
+    let storage = place.open();
+    let log = session(&storage).await;
+    drop(storage); // Checkpoints it into the database.
+    let storage = place.open();
+    let lost = Log::plain();
+    lost.whole().send(&storage, Durability::Flushed).await.unwrap();
+    let killed = place.killed();
+    drop(storage);
+    fs::remove_file(killed.sibling("-wal")).unwrap();
+    let storage = killed.open();
+    let mut more = log.clone();
+    more.noted("on top of the loss");
+    let error = more.take().send(&storage, Durability::Flushed).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+    let output = storage.sessions_dir().join(lost.id().to_string()).join("output");
+    fs::create_dir_all(&output).unwrap();
+    let _ = storage.reconcile().await;
+    assert!(output.exists());
+}
+
+/// A restored backup that was written to, next to the marks of the original.
+#[tokio::test]
+async fn a_log_with_another_record_at_its_mark_is_refused() {
+    let place = Place::new();
+    let storage = place.open();
+    let log = session(&storage).await;
+    let (original, restored) = (place.killed(), place.killed());
+    let append = async |place: &Place, text: &str| {
+        let mut log = log.clone();
+        log.noted(text);
+        log.take().send(&place.open(), Durability::Flushed).await.unwrap();
+        log
+    };
+    let acknowledged = append(&original, "acknowledged").await;
+    let other = append(&restored, "another").await;
+    assert_eq!(acknowledged.revision(), other.revision());
+    fs::copy(restored.path(), original.path()).unwrap();
+    let mut more = other.clone();
+    more.noted("more");
+    let error = more.take().send(&original.open(), Durability::Flushed).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Corrupt, "{error}");
+}
+
 /// A process opened the store while another checkpointed the log, page 1 first: the database alone then refers to pages
 /// that it does not have yet. The check of the application id read it without the log, and reported damage. It reads
 /// the log now.
