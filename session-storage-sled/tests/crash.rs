@@ -259,6 +259,19 @@ async fn a_database_behind_its_marks_is_read_only_and_reports_loss() {
     assert!(health.sessions.iter().all(|session| session.condition == Condition::Healthy), "{health:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_lost_change_is_enough_to_refuse_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let mut log = Log::stored(&open(&store), 3).await;
+    copy::copy(&store.join("db"), &folder.path().join("older"));
+    log.next(&open(&store), Durability::Flushed, "lost").await.unwrap();
+    fs::remove_dir_all(store.join("db")).unwrap();
+    copy::copy(&folder.path().join("older"), &store.join("db"));
+    let error = Log::new().next(&open(&store), Durability::Flushed, "new").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+}
+
 async fn assert_readable(storage: &SledStorage, log: &Log) {
     let (records, end) = read(storage, log.id).await;
     end.unwrap();

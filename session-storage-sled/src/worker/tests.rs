@@ -201,6 +201,33 @@ async fn concurrent_appends_to_several_sessions_share_a_flush() {
     assert_eq!(changes.len(), 1, "{changes:?}");
 }
 
+/// After power loss the session would be there again, without its output.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_keeps_its_folder_until_its_deletion_is_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let log = Log::stored(&storage, 2).await;
+    let output = storage.sessions_dir().join(log.id.to_string()).join("output");
+    std::fs::create_dir_all(&output).unwrap();
+    storage.set_flush_hook(|| Err(rustix::io::Errno::IO.into())).await;
+    let deleted = storage.delete(log.id, log.tip().unwrap()).await;
+    assert_eq!(code(deleted), ErrorCode::OutcomeUnknown);
+    assert!(output.exists());
+}
+
+/// The next process has to know that what it can read may not be on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_last_flush_leaves_the_marker() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut log = Log::stored(&storage, 2).await;
+    log.next(&storage, Durability::Buffered, "buffered").await.unwrap();
+    storage.set_flush_hook(|| Err(rustix::io::Errno::IO.into())).await;
+    drop(storage);
+    let marker = std::fs::read_to_string(folder.path().join("unclean")).unwrap();
+    assert!(marker.starts_with("flushing 1\n"), "{marker}");
+}
+
 /// Appends to several sessions share a flush, and so its failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_flush_fails_all_appends_of_its_group() {
