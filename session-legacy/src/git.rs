@@ -177,3 +177,23 @@ fn wait(child: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// `GIT_DIR` and many other variables would let git read another repository, or run a program.
+    #[test]
+    fn git_gets_no_variables_of_the_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = folder.path().join("git");
+        std::fs::write(&git, "#!/bin/sh\nexec env\n").unwrap();
+        std::fs::set_permissions(&git, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let printed = run_git(git.to_str().unwrap(), folder.path(), &["log"]).unwrap().into_stdout().unwrap();
+        assert!(printed.contains("GIT_OPTIONAL_LOCKS=0"), "{printed}");
+        // Cargo sets it for its tests.
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some() && !printed.contains("CARGO_PKG_NAME"));
+    }
+}
