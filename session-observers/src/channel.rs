@@ -211,6 +211,10 @@ mod tests {
         of_one.changed().await.unwrap();
         assert_eq!(of_one.borrow_and_update().as_ref().map(revision), Some(2));
 
+        notify(&one, 1, 3);
+        assert!(of_one.has_changed().unwrap(), "each later notice is announced, too");
+        assert_eq!(of_one.borrow_and_update().as_ref().map(revision), Some(3));
+
         one.on_lagged(&context(2, 8), 3);
         assert!(!of_one.has_changed().unwrap());
         one.on_lagged(&context(1, 8), 3);
