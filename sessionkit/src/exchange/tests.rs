@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use session_core::backend::SessionStorageExt as _;
-use session_core::{SessionConfig, SessionId, SessionManagerExt as _};
+use session_core::backend::{Chain, SessionStorageExt as _, UnsealedRecord};
+use session_core::{
+    SessionConfig, SessionEvent, SessionId, SessionManagerExt as _, SessionSummary, StoredRecord,
+};
 use session_runner::{Chunk, FileOutput, OutputCut, OutputLength, OutputLimits, OutputStorage, OutputStream};
 
+use super::export::{Xxh3Sum, text};
 use super::restore::Restore;
 use super::*;
 use crate::store::Store;
@@ -113,20 +116,33 @@ async fn exported_logs_and_output_import_byte_identical() {
 /// The same bytes in another stream are other output.
 #[tokio::test]
 async fn a_migration_compares_each_stream() {
-    for stream in OutputStream::ALL {
+    let pairs = OutputStream::ALL.into_iter().flat_map(|from| OutputStream::ALL.map(|to| (from, to)));
+    for (from, to) in pairs {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (store, elsewhere) = (open(here.path()).await, open(there.path()).await);
         let id = store.manager().run(SessionConfig::new("work"), async |_| Ok(())).await.unwrap().id;
         import(&elsewhere, &bytes(store.export(vec![id], Output::LeftOut)).await).await.unwrap();
-        for (store, stream) in [(&store, OutputStream::Terminal), (&elsewhere, stream)] {
+        for (store, stream) in [(&store, from), (&elsewhere, to)] {
             let mut writer = store.output().unwrap().writer(id, OutputLimits::default()).unwrap();
             let at = Timestamp::from_millis(1_795_253_400_000).unwrap();
             writer.append(stream, 1, at, b"ready\r\n").unwrap();
         }
         let outcome =
             store.migrate(&elsewhere, Output::Included).await.unwrap().next().await.unwrap().outcome;
-        assert_eq!(outcome.is_ok(), stream == OutputStream::Terminal, "{stream:?}: {outcome:?}");
+        assert_eq!(outcome.is_ok(), from == to, "{from:?} {to:?}: {outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn a_session_with_a_living_owner_is_not_migrated() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, elsewhere) = (open(here.path()).await, open(there.path()).await);
+    let id = store.manager().create_session(SessionConfig::new("work").queued()).await.unwrap();
+    let _session = store.manager().start_session(id).await.unwrap();
+    let mut migration = store.migrate(&elsewhere, Output::Included).await.unwrap();
+    let outcome = migration.next().await.unwrap().outcome.unwrap();
+    assert_eq!(outcome, MigrationOutcome::OwnerMayBeAlive);
+    assert!(elsewhere.manager().get_head(id).await.is_err());
 }
 
 /// Both restores read the length before either writes: the second must continue after what the first has written.
@@ -256,6 +272,99 @@ async fn non_canonical_lines_are_refused() {
         let error = check(other).unwrap_err();
         assert!(matches!(&error, ExchangeError::Damaged { line: 1, .. }), "{error}");
     }
+}
+
+/// Writes right checksums into a stream that was changed.
+fn with_sums(lines: &[Vec<u8>]) -> Vec<u8> {
+    let (mut whole, mut session, mut stream) = (Xxh3Sum::default(), Xxh3Sum::default(), Vec::new());
+    for line in lines {
+        let line = match serde_json::from_slice(line) {
+            Ok(Line::Session { .. }) => {
+                session = Xxh3Sum::default();
+                line.clone()
+            }
+            Ok(Line::End { id, records, sum }) if sum.is_empty() => {
+                text(&Line::End { id, records, sum: session.text() })
+            }
+            Ok(Line::ExportEnd { sessions, .. }) => text(&Line::ExportEnd { sessions, sum: whole.text() }),
+            Ok(_) | Err(_) => line.clone(),
+        };
+        session.add(&line);
+        whole.add(&line);
+        stream.extend(line);
+    }
+    stream
+}
+
+/// The session's own checksum shows its damage before the next session is stored.
+#[tokio::test]
+async fn made_up_streams_are_refused_despite_their_sums() {
+    let here = tempfile::tempdir().unwrap();
+    let (store, ids) = filled(here.path()).await;
+    let id = ids[1];
+    let stream = bytes(store.export(vec![id], Output::Included)).await;
+    let mut lines: Vec<Vec<u8>> = stream.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let (first, end) = (lines[2].clone(), lines.len() - 2);
+    let refusal = |lines: &[Vec<u8>]| {
+        let (mut check, stream) = (ImportCheck::new(), with_sums(lines));
+        let checked = stream.split_inclusive(|byte| *byte == b'\n').try_for_each(|line| check.line(line));
+        match checked.and_then(|()| check.finish().map(drop)) {
+            Err(ExchangeError::Damaged { line, what }) => Some((line, what)),
+            Err(error) => panic!("{error}"),
+            Ok(()) => None,
+        }
+    };
+    assert_eq!(refusal(&lines), None);
+
+    let mut wrong_sum = lines.clone();
+    wrong_sum[end] = text(&Line::End { id, records: 4, sum: "0000000000000000".to_owned() });
+    let (at, what) = refusal(&wrong_sum).unwrap();
+    assert_eq!(at, end as u64 + 1, "{what}");
+
+    lines[end] = text(&Line::End { id, records: 4, sum: String::new() });
+    let mut record_last = lines.clone();
+    let last = record_last.iter().rposition(|line| line.starts_with(b"{\"seq\":")).unwrap();
+    record_last[last..end].rotate_left(1);
+    assert_eq!(refusal(&record_last), Some((end as u64, "record after output".to_owned())));
+
+    let created = StoredRecord::from_storage(1, std::str::from_utf8(&lines[2]).unwrap().trim_end()).unwrap();
+    let completed = UnsealedRecord {
+        at: Timestamp::from_millis(4_000_000_000_000).unwrap(),
+        attempt: 0,
+        flushed: 0,
+        event: SessionEvent::Completed { summary: SessionSummary::new() },
+    };
+    let (completed, _) = Chain::at(id, created.tip()).seal(completed).unwrap();
+    let never_started = [
+        lines[0].clone(),
+        lines[1].clone(),
+        first,
+        format!("{}\n", completed.line()).into_bytes(),
+        text(&Line::End { id, records: 2, sum: String::new() }),
+        lines[end + 1].clone(),
+    ];
+    let (at, what) = refusal(&never_started).unwrap();
+    assert!(at == 4 && what.contains("transition"), "{at}: {what}");
+}
+
+#[tokio::test]
+async fn unreadable_output_is_reported_by_an_export() {
+    let here = tempfile::tempdir().unwrap();
+    let (store, ids) = filled(here.path()).await;
+    let folder = here.path().join(format!("sessions/{}/output", ids[1]));
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "bytes") {
+            // Of the first chunk: a damaged last one is what a crash leaves.
+            let mut bytes = std::fs::read(&path).unwrap();
+            *bytes.first_mut().unwrap() ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+    let mut export = store.export(ids[..2].to_vec(), Output::Included);
+    while export.next().await.is_some() {}
+    let failed: Vec<_> = export.failed().iter().map(|(id, _)| *id).collect();
+    assert_eq!(failed, [ids[1]]);
 }
 
 /// A damaged session is left out and reported; the others are exported.
