@@ -82,10 +82,10 @@ fn the_data_file_is_flushed_before_each_acknowledgement() {
     let trace = std::fs::read_to_string(&trace).unwrap();
     let data = format!("<{}>", store.join("db/db").display());
     let marks = format!("<{}>", store.join("marks").display());
-    let marker = format!("<{}>", store.join("unclean").display());
+    let note = format!("<{}>", store.join("unclean").display());
     let root = format!("<{}>", store.display());
     // The marker of an open database, and its name, are flushed before sled writes.
-    let (mut marker_flushed, mut marker_named, mut opened) = (false, false, false);
+    let (mut note_flushed, mut name_flushed, mut opened) = (false, false, false);
     let mut unfinished = HashMap::new();
     // The steps since the last acknowledgement, in this order.
     let (mut written, mut flushed, mut marked) = (false, false, false);
@@ -93,12 +93,12 @@ fn the_data_file_is_flushed_before_each_acknowledgement() {
     for call in trace.lines().filter_map(|line| call(line, &mut unfinished)) {
         let is = |names: &[&str]| names.iter().any(|name| call.starts_with(&format!("{name}(")));
         let ok = !call.contains("= -1");
-        if is(&["fsync"]) && call.contains(&marker) && ok {
-            marker_flushed = true;
+        if is(&["fsync"]) && call.contains(&note) && ok {
+            note_flushed = true;
         } else if is(&["fsync"]) && call.contains(&root) && ok {
-            marker_named |= marker_flushed;
+            name_flushed |= note_flushed;
         } else if is(&["pwrite64"]) && call.contains(&data) {
-            assert!(opened || marker_named, "sled writes before its marker is flushed");
+            assert!(opened || name_flushed, "sled writes before its marker is flushed");
             opened = true;
             // The earlier flush does not cover this write.
             (written, flushed, marked) = (true, false, false);

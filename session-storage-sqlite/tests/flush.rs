@@ -85,7 +85,7 @@ fn flushed_appends_are_flushed_before_their_acknowledgement() {
             "buffered" => assert_eq!((log, marks), (0, 0), "a buffered append costs no flush: {steps:?}"),
             // The mark of a deletion is flushed before the deletion is committed.
             "deleted" => {
-                assert!(order.find('m').is_some_and(|mark| Some(mark) < order.rfind('l')), "{steps:?}")
+                assert!(order.find('m').is_some_and(|mark| Some(mark) < order.rfind('l')), "{steps:?}");
             }
             _ => assert!(log >= 1 && marks == 0, "{what}: {steps:?}"),
         }
