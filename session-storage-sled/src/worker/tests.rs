@@ -263,3 +263,38 @@ async fn a_failed_flush_fails_all_appends_of_its_group() {
         flush.await.unwrap();
     }
 }
+
+/// What a process leaves that died during a long import is no session, and is removed when the store is opened.
+#[tokio::test]
+async fn an_interrupted_import_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let other = Log::stored(&storage, 2).await;
+    drop(storage);
+    let layout = crate::layout::Layout::new(folder.path().to_owned());
+    let mut log = Log::new();
+    let batch = log.seal(vec![logs::created(), logs::note("never completed")]);
+    let left = crate::db::Db::open(&layout.db(), 1 << 20).unwrap();
+    let meta = left.meta().unwrap().unwrap();
+    let mut change = crate::db::ChangeSet::new(crate::db::Meta { change: meta.change + 1, ..meta });
+    change.begin_import(log.id);
+    for record in batch.records() {
+        let record = record.unwrap();
+        change.put_line(log.id, record.revision(), record.line().as_bytes());
+    }
+    left.apply(change).unwrap();
+    left.flush().unwrap();
+    drop(left);
+
+    let storage = open(folder.path());
+    assert_eq!(storage.head(log.id).await.unwrap(), None);
+    assert_eq!(code(storage.records_after(log.id, 0).await), ErrorCode::NotFound);
+    let listed = storage.verify_all().await.unwrap().sessions;
+    assert_eq!(listed.iter().map(|health| health.id).collect::<Vec<_>>(), [other.id]);
+    let tip = batch.head().unwrap().tip;
+    let stored = storage.append(log.id, Expected::Absent, batch, Durability::Flushed).await.unwrap();
+    assert_eq!(stored, tip);
+    drop(storage);
+    let left = crate::db::Db::open(&layout.db(), 1 << 20).unwrap();
+    assert_eq!(left.imports().count(), 0);
+}
