@@ -246,7 +246,7 @@ impl ChangeSet {
         }
     }
 
-    /// Marks a session as being imported: its lines are no records yet.
+    /// Marks a session as being imported, or removed: its lines are no records yet, or not any more.
     pub(crate) fn begin_import(&mut self, id: SessionId) {
         self.batch.insert(rows::import_key(id), b"");
     }

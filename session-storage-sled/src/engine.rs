@@ -46,7 +46,7 @@ pub(crate) struct State {
     unowned: BTreeSet<SessionId>,
     /// The sessions whose heads are missing, damaged or behind the marks: each list reads them individually.
     pub(crate) inconsistent: BTreeSet<SessionId>,
-    /// The sessions whose import is not complete: they do not exist yet.
+    /// The sessions whose import or removal is not complete: they do not exist.
     pub(crate) imports: BTreeSet<SessionId>,
     /// The tips of logs that were audited or written since the database was opened.
     tips: HashMap<SessionId, Tip>,

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `m` | the id of the store, a space, its change counter, as text |
 //! | `h` id | revision and sum of its tip (8 bytes each, big endian), 1 if it ended else 0 (1 byte); the head as JSON |
-//! | `i` id | nothing: the session is being imported, and its lines are no records yet |
+//! | `i` id | nothing: the session is being imported or removed, and its lines are no records |
 //! | `r` id, revision (8 bytes), part (2 bytes) | a part of the record's line |
 
 use session_core::backend::{Sum, Tip};

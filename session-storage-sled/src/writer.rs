@@ -332,9 +332,18 @@ impl Writer {
         // Before the deletion: without the session, the database would otherwise look as if it had lost it.
         self.engine.marks.record_deletion(self.change + 1, id)?;
         let mut change = self.next_change();
-        change.remove_lines(&self.db, id, 0)?;
         change.remove_head(id);
-        self.apply(change)?;
+        if self.db.parts(id, 0, None).nth(PARTS_REMOVED).is_none() {
+            change.remove_lines(&self.db, id, 0)?;
+            self.apply(change)?;
+        } else {
+            // A batch of all lines would take many times their memory: as those of an import that was not completed,
+            // they are no records any more, and are removed in parts.
+            change.begin_import(id);
+            self.engine.lock().imports.insert(id);
+            self.apply(change)?;
+            self.discard_import(id)?;
+        }
         self.record_change(id, None);
         // The deletion is flushed before the session's folder is removed.
         self.durable.flush_durably(&self.engine, &self.db, self.change)?;

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
-use session_core::backend::{Chain, CheckedLog, Imported, SessionStorageExt as _, UnsealedRecord};
+use session_core::backend::{
+    Chain, CheckedLog, Imported, SessionStorage as _, SessionStorageExt as _, UnsealedRecord,
+};
 use session_core::maintenance::{Condition, StorageMaintenance as _};
 use session_core::{Head, Owner, SessionConfig, SessionEvent, SessionId, Timestamp};
 use session_storage_sled::{SledStorage, SledStorageOptions};
@@ -59,8 +61,12 @@ async fn a_long_log_needs_bounded_memory() {
     assert_eq!(last, Some(tip));
     let read = peak();
     assert_eq!(storage.verify(id).await.unwrap().condition, Condition::Healthy);
+    let verified = peak();
+    storage.delete(id, tip).await.unwrap();
+    assert_eq!(storage.head(id).await.unwrap(), None);
+    assert_eq!(storage.verify_all().await.unwrap().sessions.len(), 0);
     eprintln!(
-        "peaks: {generated} KiB before, {imported} of the import, {closed} closed, {read} read, {} verified",
+        "peaks: {generated} KiB before, {imported} of the import, {closed} closed, {read} read, {verified} verified, {} deleted",
         peak()
     );
     assert!(peak() < MEMORY, "{} KiB", peak());

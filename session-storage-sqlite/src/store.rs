@@ -31,7 +31,7 @@ const WAL_PAGES: i64 = 4096;
 /// Bytes of the log file kept after a checkpoint: all these pages, and some more that a commit of many sessions adds.
 const WAL_KEPT: i64 = WAL_PAGES * 5000;
 /// The page cache of the writer, in KiB: sessions with random ids touch many pages.
-const CACHE: i64 = 16 << 10;
+pub(crate) const CACHE: i64 = 16 << 10;
 /// The longest value that a reader takes from a database, in bytes: more than any row of ours has.
 const LONGEST_VALUE: i32 = 4 << 20;
 /// The number of prepared statements that a connection caches.

@@ -16,11 +16,18 @@ use crate::request::{Job, Reply, Request, Response};
 use crate::rows::WriteError;
 use crate::schema;
 use crate::schema_check;
-use crate::store::{Access, Db, Store};
+use crate::store::{Access, CACHE, Db, Store};
 use crate::transaction::ChangeSet;
 
-/// Bytes of a request after which the page cache is freed.
+/// Bytes of a request that is stored with a small page cache.
 const LONG_BYTES: usize = 8 << 20;
+/// The page cache of the writer during such a request, in KiB.
+const LONG_CACHE: i64 = 2 << 10;
+
+/// Returns `true` if a request is so long that it would fill the page cache.
+fn is_long(jobs: &[Job]) -> bool {
+    jobs.iter().any(|job| job.request.bytes() > LONG_BYTES)
+}
 
 /// The error of a failed transaction.
 enum CommitError {
@@ -65,11 +72,10 @@ impl Writer {
         let deletes = |job: &Job| matches!(job.request, Request::Delete { .. });
         // On a full disk, deletions get the reserved room.
         let mut was_reserved = changes.iter().any(deletes) && self.store.reserve.release_if_full();
-        let is_long = changes.iter().any(|job| job.request.bytes() > LONG_BYTES);
         while !changes.is_empty() {
             let outcome = self.transact(&changes);
-            if is_long {
-                self.free_cache();
+            if is_long(&changes) {
+                self.set_cache(CACHE);
             }
             match outcome {
                 Err(
@@ -110,12 +116,14 @@ impl Writer {
         }
     }
 
-    /// Frees the page cache, which an import has filled with pages that are not needed again.
-    fn free_cache(&self) {
+    /// Sets the size of the page cache in KiB, and empties it: an import fills it with pages that are not needed again.
+    fn set_cache(&self, kibibytes: i64) {
         if let Some(db) = &self.db
-            && let Err(error) = db.connection.execute_batch("PRAGMA shrink_memory")
+            && let Err(error) = db
+                .connection
+                .execute_batch(&format!("PRAGMA cache_size = -{kibibytes}; PRAGMA shrink_memory"))
         {
-            tracing::debug!(%error, "could not free the page cache");
+            tracing::debug!(%error, "could not change the page cache");
         }
     }
 
@@ -146,6 +154,9 @@ impl Writer {
             }
             self.store.create().map_err(CommitError::RolledBack)?;
             self.db().map_err(CommitError::RolledBack)?;
+        }
+        if is_long(jobs) {
+            self.set_cache(LONG_CACHE);
         }
         let flushed = jobs.iter().any(|job| job.request.is_flushed());
         let (replies, deleted) = self.commit(flushed, |changes| {
