@@ -264,7 +264,7 @@ async fn a_failed_flush_fails_all_appends_of_its_group() {
     }
 }
 
-/// What a process leaves that died during a long import is no session, and is removed when the store is opened.
+/// A process that died during a long import leaves no session, and what it left is removed when the store is opened.
 #[tokio::test]
 async fn an_interrupted_import_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
