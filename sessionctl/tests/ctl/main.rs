@@ -29,6 +29,7 @@ mod names;
 mod nested;
 mod outer_terminal;
 mod output;
+mod pipes;
 mod plain;
 mod plain_table;
 mod progress;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
-use sessionkit::{SessionConfig, SessionId, SessionManager as _};
+use sessionkit::{SessionConfig, SessionId};
 
 use crate::support::{BINARY, Fixture, TIMEOUT, block_on};
 

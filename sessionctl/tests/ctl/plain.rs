@@ -243,8 +243,10 @@ impl LimitedUser {
         let fixture = Fixture::new();
         let dir = fixture.dir.path();
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();
-        // The binary may be where other users cannot go.
-        std::fs::copy(support::BINARY, dir.join("sessionctl")).unwrap();
+        // The binary may be where other users cannot go. Copied by another process: a test that starts a program meanwhile
+        // would pass it the open file, which cannot be executed.
+        let copied = Command::new("cp").arg(support::BINARY).arg(dir.join("sessionctl")).status();
+        assert!(copied.unwrap().success());
         // Other tests of this process have other users, and so have other processes.
         let user = 100_000 + std::process::id() * 8 + NEXT.fetch_add(1, Ordering::Relaxed);
         Some(Self { fixture, user: user.to_string() })
