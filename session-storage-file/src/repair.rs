@@ -41,7 +41,7 @@ impl Store {
         let losses = self.unacknowledged_losses(id)?;
         let (found, slots) = match assessed {
             Ok(assessed) => assessed,
-            Err(_) if self.is_gone(id)? => return Ok(None),
+            Err(_) if matches!(self.is_gone(id), Ok(true)) => return Ok(None),
             Err(error @ StorageError::Corrupt { .. }) => {
                 let found = Assessment::unreadable(id);
                 let slots = Slots::default();
