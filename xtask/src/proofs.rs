@@ -259,14 +259,14 @@ fn in_crates() -> Vec<Part> {
         ),
         part(
             "memory",
-            "memory: 1 GiB of output without a line end, lines of 100 MB; logs of 400 MB",
+            "memory: 1 GiB of output without a line end, lines of 100 MB; logs of 100 MB",
             proof(
                 "memory",
                 vec![
                     Program::test("sessionctl", "ctl", Seed::None)
                         .arg(&"memory::")
                         .env("SESSIONCTL_TEST_MIB", &1024)
-                        .env("SESSIONCTL_TEST_RECORDS", &400),
+                        .env("SESSIONCTL_TEST_RECORDS", &100),
                 ],
                 "memory use depends on the output of a program or on the length of a log",
             ),
