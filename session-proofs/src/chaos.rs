@@ -13,7 +13,7 @@ use self::facts::{Fact, Known};
 use crate::calls::BACKENDS;
 use crate::command::{Output, Patience, Place, finish};
 use crate::outcome::{End, Result, binary, print, scratch, setting};
-use crate::random::Random;
+use session_testkit::random::Random;
 
 /// Workers and commands of each backend without `SESSION_PROOF_WORKERS` and `SESSION_PROOF_COMMANDS`.
 const WORKERS: usize = 50;
@@ -104,7 +104,7 @@ impl Crowd {
         let mut random = Random::part(self.seed, worker as u64 + 1);
         let mut mine: Vec<String> = Vec::new();
         while self.begun.load(Ordering::Relaxed) < self.commands {
-            let name = format!("w{worker}-{}", random.next() >> 40);
+            let name = format!("w{worker}-{}", random.number() >> 40);
             if mine.len() > KEPT {
                 self.remove(&mut mine, &mut random)?;
                 continue;

@@ -22,7 +22,7 @@ use self::workload::{Mark, Workload};
 use crate::calls::{BACKENDS, Shim};
 use crate::command::Place;
 use crate::outcome::{End, Result, binary, print, scratch, setting};
-use crate::random::Random;
+use session_testkit::random::Random;
 
 /// A file system and the way in which it is mounted.
 #[derive(Debug, Clone, Copy)]
@@ -220,7 +220,7 @@ impl Recording {
             .map(|_| {
                 let any = base + 1 + random.below(self.entries.len() - base);
                 let mark = random.pick(&marks).copied().unwrap_or(any);
-                (if random.percent(behind) { mark } else { any }, random.next())
+                (if random.percent(behind) { mark } else { any }, random.number())
             })
             .collect();
         cuts.sort_unstable();

@@ -7,7 +7,6 @@ mod command;
 mod cuts;
 mod outcome;
 mod processes;
-mod random;
 
 use std::process::ExitCode;
 

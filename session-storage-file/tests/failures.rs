@@ -468,6 +468,54 @@ fn every_call_of_one_kind_fails() {
     }
 }
 
+/// A process is killed in every call of a deletion, by a rename and in place: the session is whole or gone, also after a
+/// power cut, and what is acknowledged in one that is whole is not removed by those who clean up.
+#[test]
+fn a_death_in_a_deletion_leaves_the_session_or_nothing() {
+    let fixture = Fixture::with(&[RUNNING]);
+    for in_place in [false, true] {
+        let (mut whole, mut gone) = (0, 0);
+        for nth in 0.. {
+            let case = format!("in place: {in_place}, call {nth}");
+            let disk = fixture.moment.kill();
+            let doomed = disk.process();
+            let storage = open(&doomed).unwrap();
+            let tip = wait(storage.head(id(RUNNING))).unwrap().unwrap().tip;
+            if in_place {
+                disk.make_lower_layer();
+            }
+            doomed.inject(Fault::nth(nth, Effect::Death).in_process(doomed.process_number()));
+            let deleted = wait(storage.delete(id(RUNNING), tip));
+            if !doomed.is_dead() {
+                deleted.unwrap();
+                break;
+            }
+            drop(storage);
+            let mut ledger = fixture.ledger.clone();
+            ledger.sessions.get_mut(&id(RUNNING)).unwrap().deleting = Some(0);
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{case}: {failure}"));
+
+            let other = open(&disk.process()).unwrap();
+            let left = head_of(&other, id(RUNNING)).unwrap_or_else(|failure| panic!("{case}: {failure}"));
+            if left.is_some() {
+                whole += 1;
+                // It was not deleted, so nothing acknowledged in it may go.
+                ledger = fixture.ledger.clone();
+                put(&other, &mut ledger, id(RUNNING), vec![logs::note(20)], Durability::Flushed);
+            } else {
+                gone += 1;
+            }
+            // Cleans up what the dead process left.
+            put(&other, &mut ledger, id(NEW), vec![logs::created("new")], Durability::Flushed);
+            ledger.check(&other, 0, true).unwrap_or_else(|failure| panic!("{case}: {failure}"));
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{case}: {failure}"));
+            drop(other);
+            closed(&disk).unwrap_or_else(|failure| panic!("{case}: {failure}"));
+        }
+        assert!(whole > 1 && gone > 1, "in place: {in_place}: {whole} whole, {gone} gone");
+    }
+}
+
 /// If a disk fails every flush and the system drops what it could not write, buffered records are lost, and no
 /// program can restore them. The loss is reported, flushed records are intact, and sessions can be written
 /// again once the disk works.

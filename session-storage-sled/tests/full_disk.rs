@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use logs::Log;
-use process::{Process, print_line};
+use process::Process;
 use session_core::backend::{SessionStorage as _, SessionStorageExt as _};
 use session_core::maintenance::{Condition, StorageMaintenance as _};
 use session_core::{Durability, SessionFilter};
@@ -57,11 +57,7 @@ fn open(store: &Path) -> SledStorage {
 #[test]
 fn process_with_a_role() {
     if let Some((_, store)) = process::role() {
-        let _storage = open(&store);
-        print_line("open");
-        loop {
-            std::thread::park();
-        }
+        process::hold(open(&store));
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use copy::copy;
 use logs::{Dice, Log, note, read};
-use process::{Process, print_line};
+use process::Process;
 use session_core::backend::{Batch, Expected, SessionStorage, SessionStorageExt as _, Sum, Tip};
 use session_core::maintenance::StorageMaintenance as _;
 use session_core::{Durability, ErrorCode, SessionFilter, SessionId, StorageError};
@@ -36,11 +36,7 @@ fn open(store: &Path) -> SledStorage {
 #[test]
 fn process_with_a_role() {
     if let Some((_, store)) = process::role() {
-        let _storage = open(&store);
-        print_line("open");
-        loop {
-            std::thread::park();
-        }
+        process::hold(open(&store));
     }
 }
 

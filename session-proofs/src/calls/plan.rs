@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::random::Random;
+use session_testkit::random::Random;
 
 /// A system call, by kind and file. Ids and numbers in the path are left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::recorder::Entry;
 use super::workload::Mark;
-use crate::random::Random;
+use session_testkit::random::Random;
 
 /// A recording that is replayed up to a cut.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::recorder::Recorder;
 use crate::command::{Output, Patience, Place, finish};
 use crate::outcome::Result;
-use crate::random::Random;
+use session_testkit::random::Random;
 
 /// A fact that a caller knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

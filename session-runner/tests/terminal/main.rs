@@ -190,11 +190,13 @@ async fn the_stop_key_pauses_the_session_and_the_viewer() {
 #[tokio::test]
 async fn a_viewer_that_typed_nothing_is_not_stopped_for_another() {
     let fixture = Fixture::new();
-    let script = "echo begin; read -r x; read -r y <go; kill -TSTP $$; echo on";
+    let script = "echo begin; read -r x; read -r y <continue; kill -TSTP $$; echo on";
     let folder = tempfile::tempdir().unwrap();
-    let go = folder.path().join("go");
-    rustix::fs::mknodat(rustix::fs::CWD, &go, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
-    let (mut running, mut first) = fixture.start(&script.replace("<go", &format!("<{}", go.display()))).await;
+    let pipe = folder.path().join("continue");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    let (mut running, mut first) =
+        fixture.start(&script.replace("<continue", &format!("<{}", pipe.display()))).await;
     shown_until(&mut first, "begin").await;
     let (_outer, slave) = outer_terminal();
     let terminal = ViewerOptions { terminal: Some(slave.as_fd()), ..options() };
@@ -203,7 +205,7 @@ async fn a_viewer_that_typed_nothing_is_not_stopped_for_another() {
     first.type_input(b"\r");
     shown_until(&mut second, "\r\n").await;
     drop(first);
-    std::fs::write(&go, "\n").unwrap();
+    std::fs::write(&pipe, "\n").unwrap();
     let mut state = running.child_state();
     within(state.wait_for(|state| *state == session_runner::ChildState::Paused)).await.unwrap();
     running.resume();

@@ -23,6 +23,14 @@ pub(crate) fn print_line(line: &str) {
     stdout.flush().unwrap();
 }
 
+/// Keeps what is open until this process is killed.
+pub(crate) fn hold<T>(_open: T) -> ! {
+    print_line("open");
+    loop {
+        std::thread::park();
+    }
+}
+
 /// Sets up a command that starts a process with a role.
 pub(crate) fn command(program: &mut Command, role: &str, store: &Path) {
     program
