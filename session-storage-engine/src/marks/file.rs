@@ -24,6 +24,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 const CHUNK: usize = 64 * 1024;
 /// Bytes kept of a line without an end: a line, and the part of another one that a crash left before it.
 const CARRY: usize = 2 * LINE - 2;
+/// Bytes of a line that a crash cut short, and of the filler or of the end of another one behind it.
+const MAX_TORN: u64 = 2 * LINE as u64 - 1;
+/// Bytes of a gap in which a power cut has left zeros: some pages whose content did not reach the disk.
+const MAX_LOST: u64 = 16 * 1024;
 /// Damaged bytes after which all but this many at the end of the file are skipped: a damaged file must not cost more
 /// time than an intact one.
 const MAX_DAMAGED: u64 = 4 * 1024 * 1024;
@@ -48,6 +52,48 @@ pub(super) struct MarksFile {
     read: u64,
     /// The number of bytes appended through this handle since, whose content is known.
     own_bytes: u64,
+    gap: Gap,
+}
+
+/// The bytes since the last line that are none.
+#[derive(Debug, Default)]
+struct Gap {
+    bytes: u64,
+    zeros: u64,
+    /// `true` once they are counted as damage.
+    is_damage: bool,
+}
+
+impl Gap {
+    /// Adds bytes. Returns the number of those that are known to be damage since.
+    fn add(&mut self, bytes: &[u8]) -> u64 {
+        self.bytes += bytes.len() as u64;
+        self.zeros += bytes.iter().filter(|byte| **byte == 0).count() as u64;
+        if self.is_damage {
+            return bytes.len() as u64;
+        }
+        let may_be_lost = |byte: &u8| matches!(byte, 0 | b' '..=b'~');
+        self.is_damage =
+            self.bytes > MAX_LOST || self.bytes - self.zeros > MAX_TORN || !bytes.iter().all(may_be_lost);
+        if self.is_damage { self.bytes } else { 0 }
+    }
+
+    /// Ends with a line, valid or not. Returns the number of bytes that are known to be damage since: what no process of
+    /// ours wrote. The start of a line that a crash cut short, the filler after it, and zeros in place of what did not
+    /// reach the disk before a power cut are no damage.
+    fn end(&mut self, line: &[u8], is_valid: bool) -> u64 {
+        let foreign = if is_valid { line.len().saturating_sub(LINE - 1) } else { line.len() };
+        let damaged = self.add(line.get(..foreign).unwrap_or_default());
+        let Self { bytes, zeros, is_damage } = std::mem::take(self);
+        let end = u64::from(!is_valid);
+        let is_torn =
+            bytes == 0 || zeros > 0 || if is_valid { bytes < LINE as u64 } else { line.ends_with(b"-") };
+        match (is_damage, is_torn) {
+            (true, _) => damaged + end,
+            (false, true) => 0,
+            (false, false) => bytes + end,
+        }
+    }
 }
 
 impl MarksFile {
@@ -70,7 +116,7 @@ impl MarksFile {
 
     fn new(file: File) -> io::Result<Self> {
         let (identity, length) = identity_and_length(&file)?;
-        Ok(Self { file, identity, length, read: 0, own_bytes: 0 })
+        Ok(Self { file, identity, length, read: 0, own_bytes: 0, gap: Gap::default() })
     }
 
     /// Returns the identity of the file, which does not depend on its name.
@@ -109,14 +155,14 @@ impl MarksFile {
             let mut done = 0;
             while let Some((line, next)) = first_line(rest.get(done..).unwrap_or_default()) {
                 let parsed = Line::parse(line);
-                damaged += damaged_bytes(line, parsed.is_some());
+                damaged += self.gap.end(line, parsed.is_some());
                 on_line(parsed);
                 done += next;
             }
             // Only the last bytes before an end of line can be a line: the others need not be read again.
             let carry = if is_end { LINE - 1 } else { CARRY };
             let excess = (rest.len() - done).saturating_sub(carry);
-            damaged += excess as u64;
+            damaged += self.gap.add(rest.get(done..done + excess).unwrap_or_default());
             self.read += (done + excess) as u64;
             if is_end {
                 return Ok(damaged);
@@ -211,14 +257,6 @@ fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
         _ => bytes.iter().position(|byte| *byte == b'\n')?,
     };
     Some((bytes.get(..end)?, end + 1))
-}
-
-/// Counts the bytes of a line that no process of ours wrote. The start of a line that a crash cut short, and the filler
-/// after it, are no damage.
-fn damaged_bytes(line: &[u8], is_valid: bool) -> u64 {
-    let foreign = if is_valid { line.len().saturating_sub(LINE - 1) } else { line.len() + 1 };
-    let is_torn = if is_valid { foreign < LINE } else { line.len() < 2 * LINE && line.ends_with(b"-") };
-    if is_torn { 0 } else { foreign as u64 }
 }
 
 fn is_read_only(error: &io::Error) -> bool {

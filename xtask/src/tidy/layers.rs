@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("sessionctl", &["sessionkit", "session-inherit"], &["session-testkit"]),
     ("session-bench", &["session-core", "session-storage-*"], &[]),
     ("session-fuzz", &["session*"], &[]),
-    ("session-proofs", &["session-core"], &[]),
+    ("session-proofs", &["session-core", "session-testkit"], &[]),
     ("xtask", &["session*"], &[]),
 ];
 
