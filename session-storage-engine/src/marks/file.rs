@@ -60,7 +60,7 @@ pub(super) struct MarksFile {
 struct Gap {
     bytes: u64,
     zeros: u64,
-    /// `true` once they are counted as damage.
+    /// `true` once their number was returned.
     is_damage: bool,
 }
 
