@@ -40,6 +40,7 @@ impl Log {
             config: Box::new(config),
             creator: owner.clone(),
             origin: None,
+            inherits: 0,
         };
         let mut chain = Chain::start(id);
         let (first, record) = chain.seal(unsealed(0, 0, created)).expect("the event is within the limits");

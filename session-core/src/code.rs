@@ -89,6 +89,12 @@ codes! {
     Interrupted "INTERRUPTED" 4 "resume it, or let `recover` decide",
     /// A person stopped the owner of the session.
     Stopped "STOPPED" 4 "resume it; `recover` leaves that to you",
+    /// A step was started before, and its end is unknown.
+    StepUnknown "STEP_UNKNOWN" 4 "find out whether it happened, then resume or retry with `--unknown STEP=rerun|skip`",
+    /// A step would run something else than its recorded end was recorded for.
+    StepChanged "STEP_CHANGED" 4 "resume or retry with `--changed STEP=rerun|keep`",
+    /// A step with this name or key runs already.
+    StepOpen "STEP_OPEN" 4 "give each concurrent step a name or a key of its own",
     /// The deadline passed.
     Timeout "TIMEOUT" 4 "raise the timeout, or find out what is slow",
 }

@@ -102,6 +102,10 @@ pub struct SessionConfig {
     /// The ended session that this one retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<SessionId>,
+    /// The first session of the line of retries that this one continues; `None` for the first one itself. The idempotency keys
+    /// of its steps are derived from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<SessionId>,
     /// The idempotency key. The same key means the same session: the id is derived from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,

@@ -2,6 +2,7 @@
 
 mod changes;
 mod payload;
+mod step;
 
 use std::fmt;
 
@@ -10,6 +11,9 @@ use serde_json::Value;
 
 pub use self::changes::{ChangeKind, Changes, Commit, FileChange};
 pub use self::payload::{Input, Origin, ProgressReport, Terminal};
+pub use self::step::{
+    InheritedStep, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason,
+};
 
 use crate::config::SessionConfig;
 use crate::limits::{self, LimitError};
@@ -75,6 +79,10 @@ events! {
         /// The program that the session runs, if it runs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
+        /// The number of records with steps taken over from the session that this one retries. They follow this record,
+        /// and the session cannot start without them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        inherits: u64,
     }
     /// The first owner started the work.
     Started "started" {
@@ -138,6 +146,61 @@ events! {
     kind: String,
     /// The data.
         data: Value,
+    }
+    /// A step of the session that this one retries was taken over.
+    Inherited "inherited" {
+        /// The step.
+        #[serde(flatten)]
+        step: Box<InheritedStep>,
+    }
+    /// A step was started: its command or work begins only after this record is flushed.
+    StepStarted "step_started" {
+        /// The identity of the step.
+        #[serde(flatten)]
+        step: StepIdentity,
+        /// The fingerprint of what it runs: a recorded end holds only for the same one.
+        fingerprint: String,
+        /// The reason why it runs.
+        because: StepReason,
+        /// The number of recorded ends of this step that were run again on purpose: part of its idempotency key.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        reruns: u64,
+        /// The command that it runs, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<String>,
+    }
+    /// A part of a step's value, before the end of the step. The value is all of its parts in order.
+    StepValue "step_value" {
+        /// The revision at which the step was started or taken over.
+        start: u64,
+        /// The bytes.
+        #[serde(with = "crate::os_text::bytes")]
+        part: Vec<u8>,
+    }
+    /// A step was completed: later attempts do not run it again.
+    StepCompleted "step_completed" {
+        /// The revision at which the step was started.
+        start: u64,
+        /// The end.
+        #[serde(flatten)]
+        end: StepEnd,
+    }
+    /// A step failed, or ended in an unknown way. Later attempts run it again.
+    StepFailed "step_failed" {
+        /// The revision at which the step was started.
+        start: u64,
+        /// The failure.
+        #[serde(flatten)]
+        failure: StepFailure,
+    }
+    /// A step was refused, or its end could not be recorded: no further step of the attempt starts, and the session fails.
+    StepRefused "step_refused" {
+        /// The name of the step.
+        name: String,
+        /// The stable error code.
+        code: String,
+        /// The reason.
+        message: String,
     }
     /// A pause was requested.
     PauseRequested "pause_requested" {
@@ -243,8 +306,23 @@ impl SessionEvent {
                 summary.result.as_ref().map_or(Ok(()), |result| check_levels(result, 4))
             }
             Self::IterationCompleted { changes, .. } => changes.check(),
+            Self::Inherited { step } => step.check(),
+            Self::StepStarted { step, fingerprint, command, .. } => {
+                step.check()?;
+                step::check_run(fingerprint, command.as_deref())
+            }
+            Self::StepValue { part, .. } => {
+                limits::at_most("part of a value (bytes)", part.len(), limits::VALUE_PART_BYTES)
+            }
+            Self::StepFailed { failure, .. } => failure.check(),
+            Self::StepRefused { name, code, message } => {
+                step::check_name(name)?;
+                limits::at_most("code (bytes)", code.len(), limits::STEP_BYTES)?;
+                limits::at_most("message (bytes)", message.len(), limits::STEP_TEXT_BYTES)
+            }
             Self::IterationStarted { .. }
             | Self::CommandExecuted { .. }
+            | Self::StepCompleted { .. }
             | Self::PauseRequested { .. }
             | Self::ResumeRequested { .. }
             | Self::CancelRequested { .. }
@@ -273,6 +351,11 @@ fn check_levels(value: &Value, above: usize) -> Result<(), LimitError> {
     }
     let room = limits::NESTING.saturating_sub(above);
     limits::at_most("record (nesting)", above + levels(value, room), limits::NESTING)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn check_note_kind(kind: &str) -> Result<(), LimitError> {
@@ -308,6 +391,7 @@ impl EventKind {
     pub const fn role(self) -> Role {
         match self {
             Self::Created
+            | Self::Inherited
             | Self::PauseRequested
             | Self::ResumeRequested
             | Self::CancelRequested
@@ -319,6 +403,11 @@ impl EventKind {
             | Self::AnalysisCompleted
             | Self::CheckpointSaved
             | Self::ProgressReported
+            | Self::StepStarted
+            | Self::StepValue
+            | Self::StepCompleted
+            | Self::StepFailed
+            | Self::StepRefused
             | Self::StopRequested
             | Self::Paused => Role::Owner,
             Self::Noted | Self::Resumed | Self::Completed | Self::Failed | Self::Cancelled => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{ExecutionMode, SessionConfig};
-use crate::event::{Origin, ProgressReport, Role, SessionEvent};
+use crate::event::{Origin, ProgressReport, Role, SessionEvent, StepOutcome};
 use crate::id::SessionId;
 use crate::limits::{HEAD_ID, HEAD_TEXT};
 use crate::machine::{Lifecycle, Requests, SessionState, TransitionError};
@@ -86,6 +86,9 @@ pub struct Head {
     /// Totals over iterations and commands.
     #[serde(default)]
     pub totals: Totals,
+    /// The steps.
+    #[serde(default, skip_serializing_if = "StepTotals::is_empty")]
+    pub steps: StepTotals,
     /// The revision of the last checkpoint that the work can continue from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
@@ -120,6 +123,29 @@ pub struct Totals {
     pub lines_removed: u64,
     /// Commits made.
     pub commits: u64,
+}
+
+/// The steps of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct StepTotals {
+    /// Recorded ends of steps, those that were taken over included.
+    pub completed: u64,
+    /// Failures and unknown ends.
+    pub failed: u64,
+    /// Steps of the last attempt that were started and have not ended. After the death of their owner they may have
+    /// happened.
+    pub open: u64,
+    /// The name of the step that was started last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest: Option<String>,
+}
+
+impl StepTotals {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A fully loaded session: everything needed to show it, or to continue its work.
@@ -180,6 +206,7 @@ impl Head {
             progress: ProgressReport::default(),
             samples: 0,
             totals: Totals::default(),
+            steps: StepTotals::default(),
             checkpoint: None,
             checkpoint_steps: None,
             deaths: 0,
@@ -194,8 +221,13 @@ impl Head {
     /// [`TransitionError`] if the record may not follow. The head is then unchanged.
     pub fn apply(&mut self, record: &Record) -> Result<(), TransitionError> {
         check_place(record, self.tip.revision.saturating_add(1))?;
+        let attempt = self.lifecycle.attempt;
         if self.lifecycle.advance(record)? {
             shorten(&mut self.lifecycle);
+        }
+        if self.lifecycle.attempt != attempt {
+            // What the former attempt left open may have happened: it is not open any more.
+            self.steps.open = 0;
         }
         self.tip = record.tip();
         self.flushed = self.flushed.max(record.envelope.flushed);
@@ -251,6 +283,24 @@ impl Head {
                 self.started_at = Some(record.envelope.at);
                 self.creator = None;
             }
+            SessionEvent::Inherited { step } => match step.outcome {
+                StepOutcome::Completed(_) => add(&mut self.steps.completed, 1),
+                StepOutcome::Unknown { .. } => {}
+            },
+            SessionEvent::StepStarted { step, .. } => {
+                add(&mut self.steps.open, 1);
+                self.steps.newest = Some(short(&step.to_string()));
+            }
+            SessionEvent::StepCompleted { end, .. } => {
+                add(&mut self.steps.completed, 1);
+                // A step that is skipped was open in a former attempt.
+                self.steps.open = self.steps.open.saturating_sub(u64::from(!end.skipped));
+                self.deaths = 0;
+            }
+            SessionEvent::StepFailed { .. } => {
+                add(&mut self.steps.failed, 1);
+                self.steps.open = self.steps.open.saturating_sub(1);
+            }
             SessionEvent::IterationCompleted { changes, .. } => {
                 add(&mut self.totals.files_changed, changes.files_changed);
                 add(&mut self.totals.lines_added, changes.lines_added);
@@ -286,6 +336,8 @@ impl Head {
             | SessionEvent::AnalysisCompleted { .. }
             | SessionEvent::CheckpointSaved { .. }
             | SessionEvent::Noted { .. }
+            | SessionEvent::StepValue { .. }
+            | SessionEvent::StepRefused { .. }
             | SessionEvent::PauseRequested { .. }
             | SessionEvent::ResumeRequested { .. }
             | SessionEvent::CancelRequested { .. }

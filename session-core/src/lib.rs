@@ -101,9 +101,10 @@ pub use code::ErrorCode;
 pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
 pub use error::{FailureError, Result, SessionError};
 pub use event::{
-    ChangeKind, Changes, Commit, EventKind, FileChange, Input, Origin, ProgressReport, SessionEvent, Terminal,
+    ChangeKind, Changes, Commit, EventKind, FileChange, InheritedStep, Input, Origin, ProgressReport,
+    SessionEvent, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason, Terminal,
 };
-pub use head::{Head, PersistedSession, Totals};
+pub use head::{Head, PersistedSession, StepTotals, Totals};
 pub use history::{ExecutedCommand, WorkHistory};
 pub use id::{InstanceId, InvalidId, LockFolderId, SessionId};
 pub use machine::{

@@ -12,6 +12,14 @@ pub const LABELS: usize = 16;
 pub const LABEL_BYTES: usize = 1024;
 /// Maximum size of a step or a phase, in bytes.
 pub const STEP_BYTES: usize = 256;
+/// Maximum size of the key of a step, in bytes.
+pub const STEP_KEY_BYTES: usize = 256;
+/// Maximum size of the texts for people about a step (its command, an error), in bytes.
+pub const STEP_TEXT_BYTES: usize = 4096;
+/// Maximum size of one part of a step's value, in bytes: it fits into a record whatever its characters are.
+pub const VALUE_PART_BYTES: usize = 128 * 1024;
+/// Maximum size of the value of a step, in bytes.
+pub const VALUE_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum number of changed files that one iteration names. All of these limits together leave room for the record,
 /// whatever characters the names have.
 pub const NAMED_FILES: usize = 1000;

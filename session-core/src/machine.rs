@@ -7,6 +7,7 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::program_end::step_refused;
 pub use self::program_end::{ProgramEnd, StopRequest};
 pub use self::state::{SessionState, StateName};
 pub use self::table::{Rule, rule};
@@ -105,6 +106,18 @@ pub struct Lifecycle {
     /// The end of the session's own program in this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program_end: Option<ProgramEnd>,
+    /// The number of records with steps of the retried session that are still missing. The session cannot start without
+    /// them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub to_inherit: u64,
+    /// `true` once a step of this attempt was refused: the session cannot complete any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub step_refused: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The reason why a record may not follow.
@@ -182,7 +195,12 @@ impl Lifecycle {
                 });
             }
             return match record.envelope.attempt {
-                0 => Ok(Self::created()),
+                0 => {
+                    let SessionEvent::Created { inherits, .. } = record.event else {
+                        return Ok(Self::created(0));
+                    };
+                    Ok(Self::created(inherits))
+                }
                 found => Err(TransitionError::Attempt { expected: 0, found }),
             };
         };
@@ -226,7 +244,7 @@ impl Lifecycle {
         if begins { self.attempt.saturating_add(1) } else { self.attempt }
     }
 
-    const fn created() -> Self {
+    const fn created(to_inherit: u64) -> Self {
         Self {
             state: SessionState::Created,
             attempt: 0,
@@ -238,6 +256,8 @@ impl Lifecycle {
             loss: None,
             stop_requested: None,
             program_end: None,
+            to_inherit,
+            step_refused: false,
         }
     }
 
@@ -281,6 +301,9 @@ impl Lifecycle {
             }
             Rule::Owned => self.owner.is_some(),
             Rule::ProgramSucceeded => self.owner.is_none() && self.program_succeeded(),
+            Rule::Inheriting => self.to_inherit > 0,
+            Rule::Inherited => self.to_inherit == 0,
+            Rule::NoStepRefused => !self.step_refused,
         }
     }
 
@@ -304,7 +327,14 @@ impl Lifecycle {
                 let request = StopRequest { signal: *signal, at: record.envelope.at };
                 self.stop_requested.get_or_insert(request);
             }
+            SessionEvent::Inherited { .. } => self.to_inherit = self.to_inherit.saturating_sub(1),
+            SessionEvent::StepValue { .. } if self.to_inherit > 0 => self.to_inherit -= 1,
+            SessionEvent::StepRefused { .. } => self.step_refused = true,
             SessionEvent::CommandExecuted { .. }
+            | SessionEvent::StepStarted { .. }
+            | SessionEvent::StepValue { .. }
+            | SessionEvent::StepCompleted { .. }
+            | SessionEvent::StepFailed { .. }
             | SessionEvent::AnalysisCompleted { .. }
             | SessionEvent::CheckpointSaved { .. }
             | SessionEvent::ProgressReported { .. }
@@ -330,6 +360,7 @@ impl Lifecycle {
             SessionEvent::Started { owner } | SessionEvent::Resumed { owner } => {
                 if self.owner.is_none() {
                     (self.loss, self.stop_requested, self.program_end) = (None, None, None);
+                    self.step_refused = false;
                 }
                 self.attempt = record.envelope.attempt;
                 self.owner = Some(owner.clone());
@@ -374,6 +405,7 @@ impl Lifecycle {
         self.iteration_open = false;
         self.requests = Requests::default();
         (self.loss, self.stop_requested, self.program_end) = (None, None, None);
+        self.step_refused = false;
     }
 }
 

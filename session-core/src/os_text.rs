@@ -53,6 +53,21 @@ pub(crate) mod list {
     }
 }
 
+/// Bytes.
+pub(crate) mod bytes {
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+    use super::{Deserialize, Deserializer, Encoded, OsStr, Serialize as _, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        Encoded::of(OsStr::from_bytes(bytes)).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Ok(Encoded::deserialize(deserializer)?.decode()?.into_vec())
+    }
+}
+
 /// A map whose values are such texts.
 pub(crate) mod map {
     use super::{BTreeMap, Deserialize, Deserializer, Encoded, OsString, Serializer};

@@ -138,7 +138,13 @@ fn created(name: &str) -> SessionEvent {
 }
 
 fn created_with(config: SessionConfig) -> SessionEvent {
-    SessionEvent::Created { format: FORMAT, config: Box::new(config), creator: owner(0), origin: None }
+    SessionEvent::Created {
+        format: FORMAT,
+        config: Box::new(config),
+        creator: owner(0),
+        origin: None,
+        inherits: 0,
+    }
 }
 
 fn started() -> SessionEvent {

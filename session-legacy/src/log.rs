@@ -135,6 +135,7 @@ impl LogBuilder<'_> {
             config: Box::new(self.config.clone().metadata(self.origin.metadata(record))),
             creator: creator.clone(),
             origin: None,
+            inherits: 0,
         };
         if self.raw.len() <= METADATA_BYTES && writer.append(None, created(Some(self.value))).is_ok() {
             return Ok(());

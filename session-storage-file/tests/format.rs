@@ -220,7 +220,7 @@ fn a_session_of_a_newer_format_blocks_the_repair() {
     let disk = store(&[1, 2]).kill();
     let owner = logs::owner(2);
     let config = Box::new(SessionConfig::new("newer"));
-    let event = SessionEvent::Created { format: 2, config, creator: owner, origin: None };
+    let event = SessionEvent::Created { format: 2, config, creator: owner, origin: None, inherits: 0 };
     let at = Timestamp::from_millis(1_795_253_400_000).unwrap();
     let unsealed = UnsealedRecord { at, attempt: 0, flushed: 0, event };
     let (record, _) = Chain::start(id(2)).seal(unsealed).unwrap();

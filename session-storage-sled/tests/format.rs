@@ -212,7 +212,8 @@ async fn a_session_of_a_newer_format_blocks_the_repair() {
         let storage = SledStorage::open(options(&fixture.path)).unwrap();
         let id = SessionId::random();
         let config = Box::new(SessionConfig::new("newer"));
-        let event = SessionEvent::Created { format: 2, config, creator: logs::owner(), origin: None };
+        let event =
+            SessionEvent::Created { format: 2, config, creator: logs::owner(), origin: None, inherits: 0 };
         let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
         let unsealed = UnsealedRecord { at, attempt: 0, flushed: 0, event };
         let (stored, record) = Chain::start(id).seal(unsealed).unwrap();

@@ -25,7 +25,7 @@ fn peak() -> u64 {
 fn long_log(id: SessionId) -> CheckedLog {
     let creator = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
     let config = Box::new(SessionConfig::new("test").name("long"));
-    let created = SessionEvent::Created { format: 1, config, creator, origin: None };
+    let created = SessionEvent::Created { format: 1, config, creator, origin: None, inherits: 0 };
     let noted = |n: usize| SessionEvent::Noted {
         kind: "test.note".into(),
         data: format!("{n}{}", "x".repeat(TEXT)).into(),

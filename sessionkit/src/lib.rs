@@ -127,9 +127,11 @@ pub mod manager {
 pub mod log {
     pub use session_core::{
         ChangeKind, Changes, Commit, EventKind, Evidence, ExecutedCommand, ExecutionMode, FailureCause,
-        FailureError, FileChange, Input, InstanceId, Interruption, InvalidId, InvalidTimestamp, LockFolderId,
-        Origin, Owner, OwnerLoss, PauseReason, PersistedSession, ProgressReport, Record, Requests, Stop,
-        StopSource, StoredRecord, Timestamp, Totals, TransitionError, WorkHistory,
+        FailureError, FileChange, InheritedStep, Input, InstanceId, Interruption, InvalidId,
+        InvalidTimestamp, LockFolderId, Origin, Owner, OwnerLoss, PauseReason, PersistedSession,
+        ProgressReport, Record, Requests, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome,
+        StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp, Totals, TransitionError,
+        WorkHistory,
     };
 }
 

@@ -28,7 +28,7 @@ fn writer(storage: &MemoryStorage) -> LogWriter {
 async fn created(writer: &LogWriter, config: SessionConfig) -> LogTail {
     let id = SessionId::random();
     let config = Box::new(config.name("test"));
-    let event = SessionEvent::Created { format: FORMAT, config, creator: owner(), origin: None };
+    let event = SessionEvent::Created { format: FORMAT, config, creator: owner(), origin: None, inherits: 0 };
     writer.create(id, event).await.unwrap().unwrap()
 }
 

@@ -72,9 +72,22 @@ impl Lifecycle {
         self.program_end.as_ref().filter(|_| self.stop_of_program().is_none())
     }
 
-    /// Returns `true` if the program of this attempt ended with exit code 0, not by a stop.
+    /// Returns the event that ends the session with the result of its program, if there is one. After a refused step the
+    /// session fails, whatever the exit code.
+    #[must_use]
+    pub fn ending_of_program(&self) -> Option<SessionEvent> {
+        let end = self.result_of_program()?;
+        Some(match end.ending() {
+            SessionEvent::Completed { .. } if self.step_refused => {
+                SessionEvent::Failed { error: step_refused() }
+            }
+            ending => ending,
+        })
+    }
+
+    /// Returns `true` if the program of this attempt ended with exit code 0, not by a stop, and no step was refused.
     pub(super) fn program_succeeded(&self) -> bool {
-        self.result_of_program().is_some_and(|end| end.exit_code == Some(0))
+        !self.step_refused && self.result_of_program().is_some_and(|end| end.exit_code == Some(0))
     }
 
     /// Returns how a session loses its owner, given the evidence: what was recorded before a death decides.
@@ -107,4 +120,9 @@ impl Lifecycle {
         let requested = self.stop_requested.filter(same);
         end.stop.or(requested.map(|request| Stop { signal: request.signal, by: StopSource::Signal }))
     }
+}
+
+/// Returns the failure of a session whose work goes on to its end after a step was refused.
+pub(crate) fn step_refused() -> Failure {
+    Failure::new(FailureCause::Work, "a step was refused: its record has the reason")
 }

@@ -22,6 +22,12 @@ pub enum Rule {
     Owned,
     /// If the session has no owner, and its program had ended with exit code 0, not by a stop.
     ProgramSucceeded,
+    /// If records with steps of the retried session are missing.
+    Inheriting,
+    /// If no record with steps of the retried session is missing.
+    Inherited,
+    /// If no step was refused in this attempt.
+    NoStepRefused,
 }
 
 /// Returns the rule for a kind of event in a state; `None` is the session that does not exist yet.
@@ -35,9 +41,9 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
         (None, E::Created) => Rule::Legal,
         (None, _) => Rule::Illegal,
 
-        (Some(S::Created), E::Started | E::Noted | E::CancelRequested | E::Failed | E::Cancelled) => {
-            Rule::Legal
-        }
+        (Some(S::Created), E::Started) => Rule::Inherited,
+        (Some(S::Created), E::Inherited | E::StepValue) => Rule::Inheriting,
+        (Some(S::Created), E::Noted | E::CancelRequested | E::Failed | E::Cancelled) => Rule::Legal,
         (
             Some(S::Created),
             E::Created
@@ -47,6 +53,10 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::AnalysisCompleted
             | E::CheckpointSaved
             | E::ProgressReported
+            | E::StepStarted
+            | E::StepCompleted
+            | E::StepFailed
+            | E::StepRefused
             | E::PauseRequested
             | E::ResumeRequested
             | E::StopRequested
@@ -59,6 +69,7 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
 
         (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
         (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
+        (Some(S::Running), E::Completed) => Rule::NoStepRefused,
         (
             Some(S::Running),
             E::CommandExecuted
@@ -66,18 +77,23 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::CheckpointSaved
             | E::ProgressReported
             | E::Noted
+            | E::StepStarted
+            | E::StepValue
+            | E::StepCompleted
+            | E::StepFailed
+            | E::StepRefused
             | E::PauseRequested
             | E::CancelRequested
             | E::StopRequested
             | E::Paused
             | E::Interrupted
-            | E::Completed
             | E::Failed
             | E::Cancelled,
         ) => Rule::Legal,
-        (Some(S::Running), E::Created | E::Started | E::ResumeRequested | E::InputProvided | E::Resumed) => {
-            Rule::Illegal
-        }
+        (
+            Some(S::Running),
+            E::Created | E::Inherited | E::Started | E::ResumeRequested | E::InputProvided | E::Resumed,
+        ) => Rule::Illegal,
 
         (Some(S::Paused), E::InputProvided) => Rule::AwaitingInput,
         (Some(S::Paused), E::Interrupted) => Rule::Owned,
@@ -86,6 +102,10 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             Some(S::Paused),
             E::Noted
             | E::CommandExecuted
+            | E::StepValue
+            | E::StepCompleted
+            | E::StepFailed
+            | E::StepRefused
             | E::StopRequested
             | E::ResumeRequested
             | E::CancelRequested
@@ -96,7 +116,9 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
         (
             Some(S::Paused),
             E::Created
+            | E::Inherited
             | E::Started
+            | E::StepStarted
             | E::IterationStarted
             | E::IterationCompleted
             | E::AnalysisCompleted

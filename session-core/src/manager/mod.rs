@@ -42,6 +42,7 @@ mod dispatch;
 mod engine;
 mod events;
 mod ext;
+mod extensions;
 mod follow;
 mod identity;
 mod leftovers;
@@ -127,7 +128,27 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// Those of [`create_session`](Self::create_session).
-    async fn create_session_from(&self, config: SessionConfig, origin: Option<Origin>) -> Result<SessionId>;
+    async fn create_session_from(&self, config: SessionConfig, origin: Option<Origin>) -> Result<SessionId> {
+        self.create_session_inheriting(config, origin, 0).await
+    }
+
+    /// Creates a session like [`create_session_from`](Self::create_session_from) that cannot start before
+    /// [`inherit_steps`](Self::inherit_steps) has appended this number of records.
+    ///
+    /// # Errors
+    /// Those of [`create_session`](Self::create_session).
+    async fn create_session_inheriting(
+        &self,
+        config: SessionConfig,
+        origin: Option<Origin>,
+        records: u64,
+    ) -> Result<SessionId>;
+
+    /// Appends steps that a session takes over from the one that it retries, each followed by the parts of its value.
+    ///
+    /// # Errors
+    /// `ILLEGAL_TRANSITION` if the session has started, or has all records that it was created for.
+    async fn inherit_steps(&self, id: SessionId, events: Vec<SessionEvent>) -> Result<()>;
 
     /// Takes ownership of a session in state `Created`, and starts its first attempt.
     ///

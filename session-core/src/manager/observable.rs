@@ -99,8 +99,17 @@ impl SessionManager for ObservableSessionManager {
         self.inner.create_session(config).await
     }
 
-    async fn create_session_from(&self, config: SessionConfig, origin: Option<Origin>) -> Result<SessionId> {
-        self.inner.create_session_from(config, origin).await
+    async fn create_session_inheriting(
+        &self,
+        config: SessionConfig,
+        origin: Option<Origin>,
+        records: u64,
+    ) -> Result<SessionId> {
+        self.inner.create_session_inheriting(config, origin, records).await
+    }
+
+    async fn inherit_steps(&self, id: SessionId, events: Vec<SessionEvent>) -> Result<()> {
+        self.inner.inherit_steps(id, events).await
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::clock_jumps::ClockJumps;
+use super::extensions::Extensions;
 use super::request_handling::RequestHandling;
 use super::wakers::Waker;
 use crate::cancellation::CancellationSource;
@@ -34,6 +35,7 @@ pub(crate) struct OwnedSession {
     pub(crate) checkpoint: Mutex<Option<Value>>,
     /// An answer given while the session was unowned, for the first question of this attempt.
     pub(crate) answer: Mutex<Option<Value>>,
+    pub(crate) extensions: Extensions,
     view: watch::Sender<Head>,
     requests: watch::Sender<Requests>,
     request_handling: AtomicU8,
@@ -84,6 +86,7 @@ impl OwnedSession {
             progress: ProgressTracker::new(head, clock.now(), clock),
             checkpoint: Mutex::new(restored.checkpoint),
             answer: Mutex::new(restored.answer),
+            extensions: Extensions::default(),
             view: watch::Sender::new(head.clone()),
             requests: watch::Sender::new(head.lifecycle.requests.clone()),
             request_handling: AtomicU8::new(RequestHandling::default() as u8),

@@ -185,10 +185,11 @@ impl<S: ?Sized> PersistentSessionManager<S> {
 
 #[async_trait]
 impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionManager<S> {
-    async fn create_session_from(
+    async fn create_session_inheriting(
         &self,
         mut config: SessionConfig,
         origin: Option<Origin>,
+        inherits: u64,
     ) -> Result<SessionId> {
         self.engine().check_open()?;
         config.check()?;
@@ -203,7 +204,8 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         config.name = Some(name.clone());
         let created = async {
             let creator = self.engine().identity.me().await?.clone();
-            let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
+            let event =
+                SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin, inherits };
             let mut session = LockedSession::lock(self.engine(), id).await;
             session.create(event).await
         };
@@ -219,6 +221,10 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             _ => {}
         }
         created.map(|_| id)
+    }
+
+    async fn inherit_steps(&self, id: SessionId, events: Vec<SessionEvent>) -> Result<()> {
+        requests::inherit(self.engine(), id, events).await
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {

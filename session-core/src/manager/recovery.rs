@@ -344,8 +344,7 @@ fn plan(
         }
     };
     let crash = |message: String| SessionEvent::Failed { error: Failure::new(FailureCause::Crash, message) };
-    if let Some(end) = head.lifecycle.result_of_program() {
-        let ending = end.ending();
+    if let Some(ending) = head.lifecycle.ending_of_program() {
         let completed = ending.kind() == EventKind::Completed;
         let outcome = if completed { RecoveryOutcome::Completed } else { RecoveryOutcome::Failed };
         return Plan::Append(and(ending), outcome);

@@ -44,6 +44,18 @@ async fn change(
     Ok(session.append_as_claimant(elsewhere).await?.head)
 }
 
+/// Appends steps that a session takes over. They are durable with its start, without which they have no effect.
+pub(super) async fn inherit(engine: &Engine, id: SessionId, events: Vec<SessionEvent>) -> Result<()> {
+    engine.check_open()?;
+    if let Some(other) =
+        events.iter().find(|event| !matches!(event.kind(), EventKind::Inherited | EventKind::StepValue))
+    {
+        return Err(SessionError::InvalidArgument { what: format!("`{}` is not inherited", other.kind()) });
+    }
+    let mut session = LockedSession::lock(engine, id).await;
+    session.append(Durability::Buffered, |_: &Head| Ok(events.clone())).await.map(drop)
+}
+
 /// Appends events that only the owner may append to a session that this manager does not own: fails with the error of
 /// the state machine if the state does not allow the events for any process, else with `FENCED`. A note in an unowned
 /// session is allowed.

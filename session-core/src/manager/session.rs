@@ -18,7 +18,7 @@ use crate::error::{Result, SessionError};
 use crate::event::{EventKind, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{Requests, SessionState};
+use crate::machine::{Requests, SessionState, step_refused};
 use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
@@ -211,6 +211,70 @@ impl Session {
             self.owned.set_checkpoint(state);
         }
         Ok(tip)
+    }
+
+    /// Appends the start of a step. On return it survives power loss. Waits while the session is paused.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
+    pub async fn start_step(&self, started: SessionEvent) -> Result<Tip> {
+        if started.kind() != EventKind::StepStarted {
+            return Err(SessionError::InvalidArgument {
+                what: format!("`{}` does not start a step", started.kind()),
+            });
+        }
+        self.append_running(Durability::Flushed, &started).await
+    }
+
+    /// Appends parts of the value of a step, its end, or a refusal, in one batch. Does not wait while the session is
+    /// paused.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
+    pub async fn end_step(&self, events: Vec<SessionEvent>, durability: Durability) -> Result<Tip> {
+        let is_end = |kind| {
+            matches!(
+                kind,
+                EventKind::StepValue
+                    | EventKind::StepCompleted
+                    | EventKind::StepFailed
+                    | EventKind::StepRefused
+            )
+        };
+        if let Some(other) = events.iter().find(|event| !is_end(event.kind())) {
+            return Err(SessionError::InvalidArgument {
+                what: format!("`{}` does not end a step", other.kind()),
+            });
+        }
+        self.append(durability, |_| Ok(events.clone())).await
+    }
+
+    /// Reads the records of this session's log after a revision, as many as fit on a page; none at its end.
+    ///
+    /// # Errors
+    /// Failures of the storage.
+    pub async fn read_log(&self, after: u64) -> Result<Vec<crate::record::Record>> {
+        let page = self.engine.storage().records(self.id(), after, crate::storage::PAGE).await?;
+        page.records.iter().map(|stored| crate::log_writer::decode(self.id(), stored)).collect()
+    }
+
+    /// Returns a value that belongs to the ownership of this session: all its handles share the one that the first call
+    /// creates. It lives as long as they do, so it must not hold one.
+    ///
+    /// ```
+    /// # use session_core::{InMemorySessionManager, SessionConfig, SessionManager as _};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), session_core::SessionError> {
+    /// # let manager = InMemorySessionManager::new();
+    /// # let id = manager.create_session(SessionConfig::new("import")).await?;
+    /// # let session = manager.start_session(id).await?;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    ///
+    /// session.extension(|| AtomicU32::new(1)).fetch_add(1, Ordering::Relaxed);
+    /// assert_eq!(session.clone().extension(|| AtomicU32::new(7)).load(Ordering::Relaxed), 2);
+    /// # Ok(()) }
+    /// ```
+    pub fn extension<T: Send + Sync + 'static>(&self, create: impl FnOnce() -> T) -> Arc<T> {
+        self.owned.extensions.get_or_create(create)
     }
 
     /// Appends a note of a kind `vendor.name` with the given durability. Does not wait while the session is paused.
@@ -537,6 +601,12 @@ pub(super) async fn finish(
     last: &[SessionEvent],
 ) -> Result<()> {
     let me = engine.identity.me().await?.clone();
+    // A session that went on after a step was refused has not done its work.
+    let fails = |head: &Head| {
+        let refused =
+            head.lifecycle.step_refused || last.iter().any(|event| event.kind() == EventKind::StepRefused);
+        refused.then(|| SessionEvent::Failed { error: step_refused() })
+    };
     let needs_running = |event: &SessionEvent| {
         !matches!(
             event.kind(),
@@ -545,8 +615,14 @@ pub(super) async fn finish(
     };
     let decide = |head: &Head| {
         let resumed = SessionEvent::Resumed { owner: me.clone() };
+        let failed = fails(head);
+        let ending = |event: &SessionEvent| match (&failed, event) {
+            (Some(failed), SessionEvent::Completed { .. }) => failed.clone(),
+            _ => event.clone(),
+        };
+        let last: Vec<SessionEvent> = last.iter().map(ending).collect();
         let resumed = (is_paused(head) && last.iter().any(needs_running)).then_some(resumed);
-        Ok(resumed.into_iter().chain(last.iter().cloned()).collect())
+        Ok(resumed.into_iter().chain(last).collect())
     };
     locked.append_as_owner(Durability::Flushed, decide).await?;
     Ok(())

@@ -24,6 +24,12 @@ pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
         | EventKind::ProgressReported
         | EventKind::Noted => Ok(()),
         EventKind::Created
+        | EventKind::Inherited
+        | EventKind::StepStarted
+        | EventKind::StepValue
+        | EventKind::StepCompleted
+        | EventKind::StepFailed
+        | EventKind::StepRefused
         | EventKind::Started
         | EventKind::PauseRequested
         | EventKind::ResumeRequested

@@ -44,6 +44,7 @@ impl Log {
             config: Box::new(config),
             creator: owner.clone(),
             origin: None,
+            inherits: 0,
         };
         let draft = UnsealedRecord { at: clock.now(), attempt: 0, flushed: 0, event };
         let (_, record) = chain.seal(draft).unwrap();

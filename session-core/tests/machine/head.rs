@@ -33,7 +33,13 @@ fn largest() -> Log {
     (large.lock_folder, large.pid_namespace) = (Some(LockFolderId::random()), Some(u64::MAX));
     let mut grown = Log::new();
     let origin = Some(Origin::new(vec![long.clone()], long.clone().into()));
-    grown.push(SessionEvent::Created { format: 1, config: Box::new(config), creator: large.clone(), origin });
+    grown.push(SessionEvent::Created {
+        format: 1,
+        config: Box::new(config),
+        creator: large.clone(),
+        origin,
+        inherits: 0,
+    });
     grown.push(SessionEvent::Started { owner: large });
     grown.push(SessionEvent::IterationStarted { number: 1 });
     grown.push(SessionEvent::IterationCompleted {

@@ -181,6 +181,7 @@ pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
                     .env(BTreeMap::from([(text(random), text(random))]))
                     .inherited(vec![text(random)])
             }),
+            inherits: 0,
         },
         SessionEvent::Started { .. } => SessionEvent::Started { owner: owner(random, step.owner) },
         SessionEvent::Resumed { .. } => SessionEvent::Resumed { owner: owner(random, step.owner) },

@@ -109,6 +109,7 @@ impl Step {
                 config: Box::new(SessionConfig::new("work").name("n")),
                 creator: owner(0),
                 origin: None,
+                inherits: 0,
             },
             "started" => SessionEvent::Started { owner: owner(self.owner) },
             "iteration_started" => SessionEvent::IterationStarted { number: self.number },

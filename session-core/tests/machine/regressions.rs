@@ -14,7 +14,7 @@ use crate::oracle::{instant, owner};
 fn created() -> Log {
     let mut log = Log::new();
     let config = Box::new(SessionConfig::new("work").name("n"));
-    log.push(SessionEvent::Created { format: 1, config, creator: owner(0), origin: None });
+    log.push(SessionEvent::Created { format: 1, config, creator: owner(0), origin: None, inherits: 0 });
     log
 }
 
@@ -204,7 +204,7 @@ fn a_crash_before_the_start_can_be_noticed() {
 
     let mut queued = Log::new();
     let config = Box::new(SessionConfig::new("work").queued());
-    queued.push(SessionEvent::Created { format: 1, config, creator: owner(0), origin: None });
+    queued.push(SessionEvent::Created { format: 1, config, creator: owner(0), origin: None, inherits: 0 });
     assert_eq!(queued.head().responsible_process(), None, "a queued session does not depend on its creator");
 }
 

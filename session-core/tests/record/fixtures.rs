@@ -239,6 +239,7 @@ fn completed() -> Vec<SessionEvent> {
             config: Box::new(config),
             creator: owner(0),
             origin: Some(origin),
+            inherits: 0,
         },
         SessionEvent::Started { owner: owner(1) },
         SessionEvent::IterationStarted { number: 1 },
@@ -299,6 +300,7 @@ fn begun() -> Vec<SessionEvent> {
             config: Box::new(SessionConfig::new("run").name("feature-2026-11-21-001")),
             creator: owner(0),
             origin: None,
+            inherits: 0,
         },
         SessionEvent::Started { owner: owner(0) },
     ]
@@ -493,7 +495,7 @@ fn lock_folder() -> Vec<SessionEvent> {
     };
     let config = Box::new(SessionConfig::new("run").name("lock-folder"));
     vec![
-        SessionEvent::Created { format: 1, config, creator: owner(0), origin: None },
+        SessionEvent::Created { format: 1, config, creator: owner(0), origin: None, inherits: 0 },
         SessionEvent::Started { owner: owner(1) },
         SessionEvent::Interrupted { evidence: Evidence::LockReleased },
         SessionEvent::Resumed { owner: owner(2) },
@@ -513,6 +515,7 @@ fn bytes() -> Vec<SessionEvent> {
             config: Box::new(config),
             creator: owner(0),
             origin: Some(origin),
+            inherits: 0,
         },
         SessionEvent::Started { owner: owner(0) },
         SessionEvent::Completed { summary: SessionSummary::new() },

@@ -53,7 +53,7 @@ fn refuses(event: SessionEvent, limit: Option<usize>) {
 }
 
 fn created(config: SessionConfig) -> SessionEvent {
-    SessionEvent::Created { format: 1, config: Box::new(config), creator: owner(), origin: None }
+    SessionEvent::Created { format: 1, config: Box::new(config), creator: owner(), origin: None, inherits: 0 }
 }
 
 fn named(name: impl Into<String>) -> SessionEvent {

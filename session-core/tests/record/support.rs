@@ -40,6 +40,7 @@ pub(crate) fn log(id: SessionId, records: u64) -> Vec<StoredRecord> {
                     config: Box::new(SessionConfig::new("work").name("name").label("team", "data")),
                     creator: owner(),
                     origin: None,
+                    inherits: 0,
                 },
                 2 => SessionEvent::Started { owner: owner() },
                 _ if seq % 3 == 0 => note(json!({"number": seq, "text": "J\u{9b}\u{202e}ä"})),

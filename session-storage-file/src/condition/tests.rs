@@ -21,7 +21,7 @@ fn log(id: SessionId) -> Log {
     let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
     let config = Box::new(SessionConfig::new("test"));
     let mut events = vec![
-        SessionEvent::Created { format: FORMAT, config, creator: owner.clone(), origin: None },
+        SessionEvent::Created { format: FORMAT, config, creator: owner.clone(), origin: None, inherits: 0 },
         SessionEvent::Started { owner },
     ];
     events.extend((0..4).map(|n| SessionEvent::Noted { kind: "test.note".into(), data: json!(n) }));

@@ -125,6 +125,7 @@ fn a_slot_with_an_impossible_head_is_ignored() {
         config: Box::new(SessionConfig::new("test")),
         creator: owner,
         origin: None,
+        inherits: 0,
     };
     let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
     let (_, record) = Chain::start(id).seal(UnsealedRecord { at, attempt: 0, flushed: 0, event }).unwrap();

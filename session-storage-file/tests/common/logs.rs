@@ -69,6 +69,7 @@ pub(crate) fn created(name: &str) -> SessionEvent {
         config: Box::new(SessionConfig::new("test").name(name)),
         creator: owner(0),
         origin: None,
+        inherits: 0,
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn created() -> SessionEvent {
         config: Box::new(SessionConfig::new("test").name("a name")),
         creator: owner(),
         origin: None,
+        inherits: 0,
     }
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn owner() -> Owner {
 
 pub(crate) fn created() -> SessionEvent {
     let config = Box::new(SessionConfig::new("test").name("a name"));
-    SessionEvent::Created { format: FORMAT, config, creator: owner(), origin: None }
+    SessionEvent::Created { format: FORMAT, config, creator: owner(), origin: None, inherits: 0 }
 }
 
 pub(crate) fn started() -> SessionEvent {

@@ -138,7 +138,7 @@ impl Log {
             now: FIRST,
         };
         let config = Box::new(if config.name.is_none() { config.name("unnamed") } else { config });
-        log.push(SessionEvent::Created { format: FORMAT, config, creator, origin: None });
+        log.push(SessionEvent::Created { format: FORMAT, config, creator, origin: None, inherits: 0 });
         log
     }
 

@@ -50,7 +50,8 @@ fn write_export(path: &Path) -> SessionId {
     let id = SessionId::random();
     let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
     let config = Box::new(SessionConfig::new("import").name("long"));
-    let created = SessionEvent::Created { format: 1, config, creator: owner.clone(), origin: None };
+    let created =
+        SessionEvent::Created { format: 1, config, creator: owner.clone(), origin: None, inherits: 0 };
     let noted = |n: usize| SessionEvent::Noted {
         kind: "test.note".into(),
         data: format!("{n}{}", "x".repeat(TEXT)).into(),

@@ -12,7 +12,8 @@ use crate::{Owner, SessionConfig, SessionEvent, SessionId, Timestamp};
 fn lines(id: SessionId, notes: usize, length: usize) -> Vec<String> {
     let creator = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
     let config = Box::new(SessionConfig::new("test").name("spooled"));
-    let created = SessionEvent::Created { format: crate::event::FORMAT, config, creator, origin: None };
+    let created =
+        SessionEvent::Created { format: crate::event::FORMAT, config, creator, origin: None, inherits: 0 };
     let event = SessionEvent::Noted { kind: "test.note".into(), data: "x".repeat(length).into() };
     let (mut chain, mut head) = (Chain::start(id), None::<Head>);
     std::iter::once(created)
