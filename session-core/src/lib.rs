@@ -84,7 +84,7 @@ mod log_writer;
 mod machine;
 mod manager;
 mod observer;
-mod os_text;
+pub mod os_text;
 mod owner;
 mod presence;
 mod progress;

@@ -1,4 +1,5 @@
-//! Texts of the operating system in JSON. They are bytes: what is UTF-8 is a string, all else `{"base64": …}`.
+//! Texts of the operating system in JSON, for `#[serde(with = …)]`. They are bytes: what is UTF-8 is a string, all else
+//! `{"base64": …}`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -40,30 +41,46 @@ impl<'a> Encoded<'a> {
 }
 
 /// A list of texts.
-pub(crate) mod list {
+pub mod list {
     use super::{Deserialize, Deserializer, Encoded, OsString, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(texts: &[OsString], serializer: S) -> Result<S::Ok, S::Error> {
+    /// Serializes.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(texts: &[OsString], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(texts.iter().map(|text| Encoded::of(text)))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OsString>, D::Error> {
+    /// Deserializes.
+    ///
+    /// # Errors
+    /// Those of the deserializer; a text that is UTF-8 in base64.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OsString>, D::Error> {
         let texts = Vec::<Encoded<'_>>::deserialize(deserializer)?;
         texts.into_iter().map(Encoded::decode).collect()
     }
 }
 
 /// Bytes.
-pub(crate) mod bytes {
+pub mod bytes {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
     use super::{Deserialize, Deserializer, Encoded, OsStr, Serialize as _, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    /// Serializes.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         Encoded::of(OsStr::from_bytes(bytes)).serialize(serializer)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    /// Deserializes.
+    ///
+    /// # Errors
+    /// Those of the deserializer; a text that is UTF-8 in base64.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         Ok(Encoded::deserialize(deserializer)?.decode()?.into_vec())
     }
 }

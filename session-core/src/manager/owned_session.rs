@@ -14,7 +14,7 @@ use super::wakers::Waker;
 use crate::cancellation::CancellationSource;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
-use crate::event::Origin;
+use crate::event::{Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::Requests;
@@ -36,6 +36,8 @@ pub(crate) struct OwnedSession {
     /// An answer given while the session was unowned, for the first question of this attempt.
     pub(crate) answer: Mutex<Option<Value>>,
     pub(crate) extensions: Extensions,
+    /// The first refusal of a step in this attempt.
+    pub(crate) refusal: Mutex<Option<SessionEvent>>,
     view: watch::Sender<Head>,
     requests: watch::Sender<Requests>,
     request_handling: AtomicU8,
@@ -87,6 +89,7 @@ impl OwnedSession {
             checkpoint: Mutex::new(restored.checkpoint),
             answer: Mutex::new(restored.answer),
             extensions: Extensions::default(),
+            refusal: Mutex::default(),
             view: watch::Sender::new(head.clone()),
             requests: watch::Sender::new(head.lifecycle.requests.clone()),
             request_handling: AtomicU8::new(RequestHandling::default() as u8),
@@ -168,6 +171,12 @@ impl OwnedSession {
             }
             self.cancel.cancel(reason_of(&end.error));
         }
+    }
+
+    /// Returns the refusal of a step that the log does not hold yet.
+    pub(crate) fn unrecorded_refusal(&self, head: &Head) -> Option<SessionEvent> {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        refusal.clone().filter(|_| !head.lifecycle.step_refused)
     }
 
     pub(crate) fn set_checkpoint(&self, state: &Value) {

@@ -13,17 +13,21 @@ use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
 use super::work_events::{check_work_event, durability_of};
 use crate::cancellation::CancellationToken;
+use crate::code::ErrorCode;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
 use crate::event::{EventKind, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
+use crate::limits;
+use crate::log_writer::decode;
 use crate::machine::{Requests, SessionState, step_refused};
 use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
-use crate::record::Tip;
-use crate::storage::{Durability, SessionStorageExt as _};
+use crate::record::{Record, Tip};
+use crate::storage::{Durability, PAGE, SessionStorageExt as _};
+use crate::text::cut;
 
 /// The outcome with which the work ends its session.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,13 +253,29 @@ impl Session {
         self.append(durability, |_| Ok(events.clone())).await
     }
 
+    /// Records that a step was refused, or that its end could not be recorded: the session fails at its end. If this cannot be
+    /// recorded now, it is with the end of the program or of the session.
+    ///
+    /// # Errors
+    /// Those of [`Session`].
+    pub async fn refuse_step(&self, name: &str, code: ErrorCode, message: &str) -> Result<Tip> {
+        let refusal = SessionEvent::StepRefused {
+            name: name.to_owned(),
+            code: code.as_str().to_owned(),
+            message: cut(message, limits::STEP_TEXT_BYTES),
+        };
+        self.owned.refusal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refusal);
+        self.append(Durability::Flushed, |head| Ok(self.owned.unrecorded_refusal(head).into_iter().collect()))
+            .await
+    }
+
     /// Reads the records of this session's log after a revision, as many as fit on a page; none at its end.
     ///
     /// # Errors
     /// Failures of the storage.
-    pub async fn read_log(&self, after: u64) -> Result<Vec<crate::record::Record>> {
-        let page = self.engine.storage().records(self.id(), after, crate::storage::PAGE).await?;
-        page.records.iter().map(|stored| crate::log_writer::decode(self.id(), stored)).collect()
+    pub async fn read_log(&self, after: u64) -> Result<Vec<Record>> {
+        let page = self.engine.storage().records(self.id(), after, PAGE).await?;
+        page.records.iter().map(|stored| decode(self.id(), stored)).collect()
     }
 
     /// Returns a value that belongs to the ownership of this session: all its handles share the one that the first call
@@ -465,7 +485,10 @@ impl Session {
             let what = format!("`{}` is not the end of the session's program", executed.kind());
             return Err(SessionError::InvalidArgument { what });
         }
-        self.append(Durability::Flushed, |_| Ok(vec![executed.clone()])).await
+        self.append(Durability::Flushed, |head| {
+            Ok(self.owned.unrecorded_refusal(head).into_iter().chain([executed.clone()]).collect())
+        })
+        .await
     }
 
     /// Records that SIGTERM or SIGHUP reached this process: if it dies now, the session was interrupted and did not crash.
@@ -601,12 +624,7 @@ pub(super) async fn finish(
     last: &[SessionEvent],
 ) -> Result<()> {
     let me = engine.identity.me().await?.clone();
-    // A session that went on after a step was refused has not done its work.
-    let fails = |head: &Head| {
-        let refused =
-            head.lifecycle.step_refused || last.iter().any(|event| event.kind() == EventKind::StepRefused);
-        refused.then(|| SessionEvent::Failed { error: step_refused() })
-    };
+    let owned = locked.owned().map(Arc::clone);
     let needs_running = |event: &SessionEvent| {
         !matches!(
             event.kind(),
@@ -615,14 +633,16 @@ pub(super) async fn finish(
     };
     let decide = |head: &Head| {
         let resumed = SessionEvent::Resumed { owner: me.clone() };
-        let failed = fails(head);
-        let ending = |event: &SessionEvent| match (&failed, event) {
-            (Some(failed), SessionEvent::Completed { .. }) => failed.clone(),
+        let refusal = owned.as_ref().and_then(|owned| owned.unrecorded_refusal(head));
+        // Work that continued after a step was refused has not done everything.
+        let fails = head.lifecycle.step_refused || refusal.is_some();
+        let ending = |event: &SessionEvent| match event {
+            SessionEvent::Completed { .. } if fails => SessionEvent::Failed { error: step_refused() },
             _ => event.clone(),
         };
         let last: Vec<SessionEvent> = last.iter().map(ending).collect();
         let resumed = (is_paused(head) && last.iter().any(needs_running)).then_some(resumed);
-        Ok(resumed.into_iter().chain(last).collect())
+        Ok(resumed.into_iter().chain(refusal).chain(last).collect())
     };
     locked.append_as_owner(Durability::Flushed, decide).await?;
     Ok(())
