@@ -77,12 +77,8 @@ impl Lifecycle {
     #[must_use]
     pub fn ending_of_program(&self) -> Option<SessionEvent> {
         let end = self.result_of_program()?;
-        Some(match end.ending() {
-            SessionEvent::Completed { .. } if self.step_refused => {
-                SessionEvent::Failed { error: step_refused() }
-            }
-            ending => ending,
-        })
+        let is_refused = self.step_refused && end.exit_code == Some(0);
+        Some(if is_refused { SessionEvent::Failed { error: step_refused() } } else { end.ending() })
     }
 
     /// Returns `true` if the program of this attempt ended with exit code 0, not by a stop, and no step was refused.

@@ -636,9 +636,9 @@ pub(super) async fn finish(
         let refusal = owned.as_ref().and_then(|owned| owned.unrecorded_refusal(head));
         // Work that continued after a step was refused has not done everything.
         let fails = head.lifecycle.step_refused || refusal.is_some();
-        let ending = |event: &SessionEvent| match event {
-            SessionEvent::Completed { .. } if fails => SessionEvent::Failed { error: step_refused() },
-            _ => event.clone(),
+        let ending = |event: &SessionEvent| {
+            let is_refused = fails && event.kind() == EventKind::Completed;
+            if is_refused { SessionEvent::Failed { error: step_refused() } } else { event.clone() }
         };
         let last: Vec<SessionEvent> = last.iter().map(ending).collect();
         let resumed = (is_paused(head) && last.iter().any(needs_running)).then_some(resumed);
