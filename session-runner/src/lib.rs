@@ -71,6 +71,7 @@ compile_error!(
 
 mod child_state;
 mod command;
+mod connection;
 mod exit;
 mod inherited_descriptors;
 mod linger;
@@ -98,6 +99,7 @@ mod variables;
 
 pub use child_state::ChildState;
 pub use command::{Command, Forwarding, Stdin};
+pub use connection::{Connection, ConnectionHandler, EndedProcesses, ProgramHandle};
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
 pub use inherited_descriptors::close_inherited_descriptors;
 pub use outcome::RunReport;

@@ -30,5 +30,5 @@ where
             }
         }
     };
-    crate::report::protocol::serve_connection(read, write, &handler).await
+    crate::report::protocol::serve_connection(read, write, &handler, |_| false).await.map(drop)
 }

@@ -24,7 +24,7 @@ use crate::report::osc::TerminalProgress;
 use crate::report::socket::ReportSocket;
 use crate::run_log::RunLog;
 use crate::run_state::{Phase, RunState, TreeState};
-use crate::stops::{SAME_STOP, is_in_foreground, is_result, may_be_stop};
+use crate::stops::{SAME_STOP, SharedStops, is_in_foreground, is_result, may_be_stop};
 use crate::supervisor::client::{Orders, Reports, Supervised};
 use crate::supervisor::leftovers;
 use crate::supervisor::messages::{Background, BackgroundProcess, Ended, ORPHAN_GRACE, Report, Spare};
@@ -66,10 +66,11 @@ impl RunLoop {
         capture: Capture,
         socket: ReportSocket,
         lock: Option<SessionLock>,
+        stops: SharedStops,
     ) -> Self {
         let Supervised { pid, orders, reports } = supervised;
         let started = Instant::now();
-        let state = RunState::new(started);
+        let state = RunState::new(started, stops);
         let (log, command) = (RunLog::new(session.clone(), command.to_string()), command.clone());
         let (child_state, lingering) = (watch::Sender::default(), watch::Sender::default());
         Self {
@@ -179,6 +180,8 @@ impl RunLoop {
 
     /// Ends the tree. A program that has ended before keeps its own outcome.
     async fn end(&mut self, end_reason: EndReason, grace: Duration) {
+        // First: the end of a command is reported by its client as soon as it has ended.
+        self.state.stops.lock().set_ending();
         self.orders.end(grace, self.state.spared_by(&end_reason, self.command.keep_background)).await;
         self.state.linger.iter_mut().for_each(Linger::set_over);
         self.capture.hurry();
@@ -269,7 +272,7 @@ impl RunLoop {
     fn judge(&mut self, now: bool) {
         let Some((ended, took)) = self.state.ended else { return };
         let at = self.started + took;
-        let cause = self.state.stops.cause_of(ended, at, self.state.was_in_foreground);
+        let cause = self.state.stops.lock().cause_of(ended, at, self.state.was_in_foreground);
         if cause.is_none() && !now && may_be_stop(ended) {
             self.state.judge_at = at.checked_add(SAME_STOP);
             return;
@@ -303,6 +306,7 @@ impl RunLoop {
             linger.set_over();
             self.lingering.send_replace(None);
             self.state.end_is_ordered = true;
+            self.state.stops.lock().set_ending();
             let spare = if self.command.keep_background { Spare::Everything } else { Spare::Background };
             self.orders.end(ORPHAN_GRACE, spare).await;
         } else if linger.notify_at().is_some_and(|at| now >= at) {
@@ -315,7 +319,7 @@ impl RunLoop {
     /// Takes note of a stop signal to the program. One that is paused is ended; after the end of the first process, the
     /// wait ends.
     async fn on_stop_signal(&mut self, signal: i32) {
-        let first = self.state.stops.add(signal, StopSource::Signal, Instant::now());
+        let first = self.state.stops.lock().add(signal, StopSource::Signal, Instant::now());
         if first && self.state.ended.is_none() && !self.state.is_fenced() {
             self.log.record_stop_request(signal).await;
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::child_state::LocalRequest;
 use crate::linger::Linger;
 use crate::outcome::EndReason;
-use crate::stops::Stops;
+use crate::stops::SharedStops;
 use crate::supervisor::messages::{BackgroundProcess, Ended, Escaped, Spare};
 
 /// Time after a stop signal in which background processes are not waited for.
@@ -37,7 +37,7 @@ pub(crate) struct RunState {
     /// The wait after the end of the first process.
     pub(crate) linger: Option<Linger>,
     /// The stop signals that came through the owner.
-    pub(crate) stops: Stops,
+    pub(crate) stops: SharedStops,
     /// The stop that led to the end of the program, so that it is not the result of the session.
     pub(crate) stop: Option<Stop>,
     /// `true` if the program had the terminal of this process when it ended.
@@ -83,8 +83,8 @@ pub(crate) enum TreeState {
 }
 
 impl RunState {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { running_since: Some(now), ..Self::default() }
+    pub(crate) fn new(now: Instant, stops: SharedStops) -> Self {
+        Self { running_since: Some(now), stops, ..Self::default() }
     }
 
     pub(crate) const fn is_fenced(&self) -> bool {
@@ -93,7 +93,7 @@ impl RunState {
 
     /// Returns `true` if a stop signal was sent so recently that an end of the program may be its result.
     pub(crate) fn was_stopped(&self, now: Instant) -> bool {
-        self.stops.last_at().is_some_and(|at| now - at < STOP_WINDOW)
+        self.stops.lock().last_at().is_some_and(|at| now - at < STOP_WINDOW)
     }
 
     /// Takes note that the supervisor was ordered to end the tree. A program that has ended before keeps its own
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_deadline_counts_all_periods_of_running() {
-        let mut state = RunState::new(Instant::now());
+        let mut state = RunState::new(Instant::now(), SharedStops::default());
         for _ in 0..2 {
             state.running_since = Instant::now().checked_sub(10 * SECOND);
             state.stop_clock();

@@ -16,6 +16,7 @@ use session_core::{
 use tokio::sync::watch;
 
 use crate::command::{Command, Forwarding};
+use crate::connection::{ConnectionHandler, ProgramHandle};
 use crate::exit::launch_failure;
 use crate::output::capture::{Capture, CapturedStream, CapturedTerminal};
 use crate::output::{
@@ -24,10 +25,11 @@ use crate::output::{
 };
 use crate::prepared::PreparedCommand;
 use crate::report::protocol::{DetachedOwner, Refusal, Request, accept_report};
-use crate::report::socket::ReportSocket;
+use crate::report::socket::{Others, ReportSocket};
 use crate::run_error::RunError;
 use crate::run_loop::RunLoop;
 use crate::running::Running;
+use crate::stops::SharedStops;
 use crate::streams::Streams;
 use crate::supervisor::client::{Launch, LaunchError, Orders, launch};
 use crate::supervisor::leftovers;
@@ -47,17 +49,19 @@ pub struct Runner {
     store: Option<String>,
     interceptor: Option<Arc<dyn OutputInterceptor>>,
     viewer: Option<Arc<UnixStream>>,
+    connections: Option<Arc<dyn ConnectionHandler>>,
 }
 
 impl std::fmt::Debug for Runner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { manager: _, output, locks, store, interceptor, viewer } = self;
+        let Self { manager: _, output, locks, store, interceptor, viewer, connections } = self;
         f.debug_struct("Runner")
             .field("output", output)
             .field("locks", locks)
             .field("store", store)
             .field("interceptor", interceptor)
             .field("viewer", viewer)
+            .field("connections", connections)
             .finish_non_exhaustive()
     }
 }
@@ -67,7 +71,15 @@ impl Runner {
     #[must_use]
     pub fn new(manager: &(impl SessionManager + ?Sized)) -> Self {
         let manager = manager.to_shared();
-        Self { manager, output: None, locks: None, store: None, interceptor: None, viewer: None }
+        Self {
+            manager,
+            output: None,
+            locks: None,
+            store: None,
+            interceptor: None,
+            viewer: None,
+            connections: None,
+        }
     }
 
     /// Stores the output of the programs.
@@ -89,6 +101,13 @@ impl Runner {
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {
         self.store = Some(url.into());
+        self
+    }
+
+    /// Serves requests that a program sends to its owner, other than reports, by this handler.
+    #[must_use]
+    pub fn connections(mut self, handler: Arc<dyn ConnectionHandler>) -> Self {
+        self.connections = Some(handler);
         self
     }
 
@@ -288,7 +307,14 @@ impl Runner {
         let (orders, orders_of_program) = watch::channel(None);
         let reporting = session.clone();
         let handler = move |request| on_request(reporting.clone(), orders_of_program.clone(), request);
-        let socket = ReportSocket::listen(handler).map_err(own)?;
+        let stops = SharedStops::default();
+        let program = ProgramHandle::new(stops.clone(), command.complete_on_term);
+        let others = self.connections.as_ref().map(|handler| Others {
+            handler: Arc::clone(handler),
+            session: session.clone(),
+            program: program.clone(),
+        });
+        let socket = ReportSocket::listen(handler, others).map_err(own)?;
         let mut env = command.variables();
         env.extend([
             (SESSION_VARIABLE.into(), Some(session.id().to_string().into())),
@@ -296,8 +322,12 @@ impl Runner {
             (SOCKET_VARIABLE.into(), Some(socket.path().into())),
             (STORE_VARIABLE.into(), self.store.as_ref().map(Into::into)),
         ]);
+        // Those of a run around this one.
+        let of_clients = self.connections.iter().flat_map(|handler| handler.variables());
+        env.extend(of_clients.map(|name| (name.into(), None)));
         let Streams { stdin, stdout, stderr, captured, terminal } =
             Streams::open(command).map_err(own)?.with_terminal(command)?;
+        program.set_outputs([&stdout, &stderr]);
         let copy = |(stream, read): &(OutputStream, OwnedFd)| Ok((stream.place(), read.try_clone()?));
         let mut outputs = captured.iter().map(copy).collect::<io::Result<Vec<_>>>().map_err(own)?;
         if let Some(pty) = &terminal {
@@ -346,7 +376,7 @@ impl Runner {
         };
         let capture = Capture::start(streams, terminal, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
-        Ok(RunLoop::new(session.clone(), command, supervised, capture, socket, lock))
+        Ok(RunLoop::new(session.clone(), command, supervised, capture, socket, lock, stops))
     }
 
     fn captured_stream(

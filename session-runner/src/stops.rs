@@ -1,5 +1,6 @@
 //! Stop signals that come through the owner, and the judgement whether the end of a program is their result.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -22,13 +23,54 @@ const ANY_END: Duration = Duration::from_secs(10);
 /// The same after TERM: what shuts a machine down waits about as long.
 const ANY_END_AFTER_TERM: Duration = Duration::from_secs(120);
 
+/// Interval of looking for a stop signal that is on its way.
+const STOP_POLL: Duration = Duration::from_millis(20);
+
 /// The stop signals that came through the owner, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
     sent: Vec<(Stop, Instant)>,
+    /// `true` once the owner ends the program.
+    is_ending: bool,
+}
+
+/// The stop signals of a run, for the handlers of its connections as well.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedStops(Arc<Mutex<Stops>>);
+
+impl SharedStops {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Stops> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns `true` if an end of a command of the program, now, is the result of a stop: it may have to be waited for.
+    pub(crate) async fn led_to(&self, ended: Ended, zero_completes: bool) -> bool {
+        let at = Instant::now();
+        loop {
+            {
+                let stops = self.lock();
+                if stops.is_ending {
+                    return true;
+                }
+                if let Some(stop) = stops.cause_of(ended, at, false) {
+                    return !is_result(stop, ended, zero_completes);
+                }
+            }
+            // The same signal may be on its way to the owner.
+            if !may_be_stop(ended) || at.elapsed() > SAME_STOP {
+                return false;
+            }
+            tokio::time::sleep(STOP_POLL).await;
+        }
+    }
 }
 
 impl Stops {
+    /// Takes note that the owner ends the program.
+    pub(crate) fn set_ending(&mut self) {
+        self.is_ending = true;
+    }
+
     /// Returns `true` for signals by which a person or the system stops a program.
     pub(crate) const fn is_stop(signal: i32) -> bool {
         matches!(signal, HUP | INT | QUIT | TERM)

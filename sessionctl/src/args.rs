@@ -3,6 +3,7 @@
 mod config;
 mod manage;
 mod run;
+mod step;
 mod terminal;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
 pub(crate) use self::run::{Places, Resume, Run, TerminalOptions, Terminals};
+pub(crate) use self::step::{Step, StepCli, Steps};
 pub(crate) use self::terminal::{Attach, Input};
 
 use crate::error::ExitCodes;
@@ -77,6 +79,11 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// Returns the options of a command line without any.
+    pub(crate) const fn plain() -> Self {
+        Self { store: None, json: false, color: ColorWhen::Auto, verbose: 0 }
+    }
+
     /// Returns the options of a command line that could not be parsed but asked for JSON.
     pub(crate) const fn json_only() -> Self {
         Self { store: None, json: true, color: ColorWhen::Never, verbose: 0 }
@@ -141,6 +148,10 @@ pub(crate) enum Verb {
     Migrate(Migrate),
     /// Report progress from inside a session
     Report(Report),
+    /// Run a command of a session's script once, and never again in a later attempt
+    Step(Box<Step>),
+    /// List the steps of a session
+    Steps(Steps),
     /// Print the configuration
     #[command(subcommand)]
     Config(ConfigAction),
@@ -178,6 +189,8 @@ impl Verb {
             Self::Recover(_) => "recover",
             Self::Verify(_) => "verify",
             Self::Report(_) => "report",
+            Self::Step(_) => "step",
+            Self::Steps(_) => "steps",
             Self::Config(_) => "config",
         }
     }
@@ -208,9 +221,12 @@ impl Verb {
     /// Returns the meaning of its exit codes: a verb that runs or awaits a program exits with the program's code.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
-            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) | Self::Attach(_) => {
-                ExitCodes::Child
-            }
+            Self::Run(_)
+            | Self::Resume(_)
+            | Self::Retry(_)
+            | Self::Wait(_)
+            | Self::Attach(_)
+            | Self::Step(_) => ExitCodes::Child,
             Self::Ls(_)
             | Self::Show(_)
             | Self::Why(_)
@@ -230,6 +246,7 @@ impl Verb {
             | Self::Recover(_)
             | Self::Verify(_)
             | Self::Report(_)
+            | Self::Steps(_)
             | Self::Config(_) => ExitCodes::Own,
         }
     }

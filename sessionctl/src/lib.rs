@@ -81,6 +81,16 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let (None, Some(step)) = (&caller, args::StepCli::find(&args)) {
+        // Thousands of them are replayed: without the definitions of all verbs, and without a runtime.
+        return match verb::step::run(&step) {
+            Ok(code) => ExitCode::from(code),
+            Err(failure) => {
+                let context = Context::new(&Global::plain(), program, None);
+                ExitCode::from(error::print(&failure, "step", ExitCodes::Child, &context))
+            }
+        };
+    }
     let parsed =
         args::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let Cli { global, verb } = match parsed {
@@ -136,6 +146,8 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Recover(args) => verb::recover::run(args, context).await,
         Verb::Verify(args) => verb::verify::run(args, context).await,
         Verb::Report(args) => verb::report::run(args, context).await,
+        Verb::Step(args) => verb::step::run(args),
+        Verb::Steps(args) => verb::steps::run(args, context).await,
         Verb::Config(action) => verb::config::run(action, context),
     }
 }

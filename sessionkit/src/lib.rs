@@ -94,6 +94,8 @@ mod repair;
 #[cfg(all(feature = "runner", target_os = "linux"))]
 mod runtime;
 mod schemes;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+mod step_connections;
 mod store;
 mod url;
 
@@ -155,6 +157,10 @@ pub mod storage {
     #[cfg(feature = "sqlite")]
     pub use session_storage_sqlite as sqlite;
 }
+
+/// Durable steps: parts of a session's work that run once, and never again in a later attempt.
+pub use session_workflow as workflow;
+pub use session_workflow::SessionSteps;
 
 #[cfg(feature = "legacy")]
 pub use session_legacy as legacy;

@@ -17,6 +17,7 @@ use session_runner::{FileOutput, OutputStorage, ProgramLeftovers, Runner};
 
 use crate::backend::{Backend, SessionFolders};
 use crate::outputs::{Outputs, Starts};
+use crate::step_connections::StepConnections;
 use crate::url::StoreUrl;
 
 /// The parts of a store that run programs.
@@ -66,7 +67,7 @@ impl Programs {
 
     /// Returns a runner for sessions of this manager, whose store has this URL.
     pub(crate) fn runner(&self, manager: &dyn SessionManager, url: &StoreUrl) -> Result<Runner> {
-        let runner = Runner::new(manager);
+        let runner = Runner::new(manager).connections(Arc::new(StepConnections));
         // No other process can read such a store, so its URL is not passed on.
         let Some(LocalPrograms { locks, output }) = &self.local else { return Ok(runner) };
         let text = url.to_os_string().into_string().map_err(|_| SessionError::InvalidArgument {

@@ -11,9 +11,11 @@ use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
 use crate::head::Head;
 use crate::id::SessionId;
+use crate::log_writer::decode;
 use crate::machine::SessionState;
 use crate::presence::Liveness;
 use crate::reason::PauseReason;
+use crate::record::Record;
 use crate::storage::StorageError;
 
 /// Convenience methods for every [`SessionManager`]. Implemented for all of them; do not implement it yourself.
@@ -58,6 +60,22 @@ pub trait SessionManagerExt: SessionManager {
     /// ```
     fn events(&self, id: SessionId, after: u64) -> Events<'_, Self> {
         Events::new(self, id, after)
+    }
+
+    /// Reads the records of a log after revision `after`, at most `limit`; none at its end. Does not wait for more.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `UNSUPPORTED_FORMAT` if a newer version wrote a record, failures of the storage.
+    fn read_records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Record>>> + Send {
+        async move {
+            let records = self.read_log(id, after, limit).await?;
+            records.iter().map(|stored| decode(id, stored)).collect()
+        }
     }
 
     /// Does the same as [`run`](Self::run), but completes at most once for each key, even if processes crash.

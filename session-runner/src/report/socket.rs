@@ -15,7 +15,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::protocol::{Refusal, Request, serve_connection};
+use session_core::{ErrorCode, Session};
+
+use super::protocol::{HandOver, Refusal, Request, refuse, serve_connection};
+use crate::connection::{Connection, ConnectionHandler, ProgramHandle};
 use crate::procfs::{Process, environ, variables};
 use crate::runtime_folder::{self, folders, is_listener_gone, new_path};
 use crate::terminal::attach_socket::{ATTACH, VIEWED};
@@ -23,12 +26,22 @@ use crate::variables::SOCKET_VARIABLE;
 
 /// Connections that are served concurrently; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 128;
+/// Connections that are held while work runs, such as those of steps: beyond them, an error is returned.
+const MAX_OTHER_CONNECTIONS: usize = 1024;
 /// The extension of a socket.
 const SOCKET: &str = "sock";
 /// The extension of the record of processes that stay running, next to the socket.
 const LEFT: &str = "left";
 /// Delay before accepting again when no descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// The handler of requests of other kinds, and what it needs.
+#[derive(Debug)]
+pub(crate) struct Others {
+    pub(crate) handler: Arc<dyn ConnectionHandler>,
+    pub(crate) session: Session,
+    pub(crate) program: ProgramHandle,
+}
 
 /// A listening socket. Dropping it ends all connections and removes its file.
 #[derive(Debug)]
@@ -39,14 +52,15 @@ pub(crate) struct ReportSocket {
 
 impl ReportSocket {
     /// Listens at a new path that only this user can reach, and answers each request with the result of `handler`.
-    pub(crate) fn listen<F, Fut>(handler: F) -> io::Result<Self>
+    /// Connections with requests of other kinds are served by `others`.
+    pub(crate) fn listen<F, Fut>(handler: F, others: Option<Others>) -> io::Result<Self>
     where
         F: Fn(Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
         let path = new_socket_path()?;
         let listener = UnixListener::bind(&path)?;
-        let task = tokio::spawn(serve(listener, Arc::new(handler)));
+        let task = tokio::spawn(serve(listener, Arc::new(handler), others.map(Arc::new)));
         let socket = Self { path, task };
         // Other users cannot enter the folder anyway.
         std::fs::set_permissions(&socket.path, Permissions::from_mode(0o600))?;
@@ -130,12 +144,13 @@ pub(crate) fn listener_of(path: &[u8]) -> Option<(Pid, u64)> {
     runtime_folder::listener_of(Path::new(OsStr::from_bytes(path)), SOCKET)
 }
 
-async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>)
+async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>, others: Option<Arc<Others>>)
 where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits_of_others = Arc::new(Semaphore::new(MAX_OTHER_CONNECTIONS));
     // Dropped with this task, which ends all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -143,12 +158,32 @@ where
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) if is_allowed_peer(&stream) => {
-                let handler = Arc::clone(&handler);
+                let (handler, others) = (Arc::clone(&handler), others.clone());
+                let permits_of_others = Arc::clone(&permits_of_others);
                 connections.spawn(async move {
-                    // An error is a child that closed its connection early.
+                    let client = stream.peer_cred().ok().and_then(|peer| peer.pid());
                     let (read, write) = stream.into_split();
-                    let _ = serve_connection(read, write, &*handler).await;
+                    let is_other =
+                        |member: &str| others.as_ref().is_some_and(|others| others.handler.handles(member));
+                    // An error is a child that closed its connection early.
+                    let served = serve_connection(read, write, &*handler, is_other).await;
+                    // These connections are held as long as their work takes.
                     drop(permit);
+                    let (Ok(Some(HandOver { line, read, write })), Some(others)) = (served, &others) else {
+                        return;
+                    };
+                    let Ok(_permit) = permits_of_others.try_acquire() else {
+                        let message =
+                            format!("at most {MAX_OTHER_CONNECTIONS} steps of a session run concurrently");
+                        let _ = refuse(write, Refusal::new(ErrorCode::LimitExceeded, message)).await;
+                        return;
+                    };
+                    let client = client.and_then(Pid::from_raw).map(Process::read);
+                    let session =
+                        client.and_then(|client| client.ok().flatten()).and_then(|client| client.session);
+                    let program = others.program.clone().of_client(session);
+                    let connection = Connection::new(others.session.clone(), program, line, read, write);
+                    let _ = others.handler.serve(connection).await;
                 });
             }
             Ok(_) => {}

@@ -40,7 +40,8 @@ impl RunLoop {
             TreeState::Running if paused || requests.pause.is_some() || pause => {
                 self.state.tree = TreeState::Halting;
                 self.orders.halt().await;
-                if let Some(signal) = self.state.stops.unhandled(Instant::now()) {
+                let unhandled = self.state.stops.lock().unhandled(Instant::now());
+                if let Some(signal) = unhandled {
                     self.end_by_stop(signal).await;
                 }
             }

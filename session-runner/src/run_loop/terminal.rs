@@ -31,7 +31,7 @@ impl RunLoop {
             }
             TerminalEvent::Key { signal, group } => {
                 if group == Some(self.pid) && self.state.ended.is_none() {
-                    self.state.stops.add(signal, StopSource::Key, Instant::now());
+                    self.state.stops.lock().add(signal, StopSource::Key, Instant::now());
                 }
                 if self.state.tree != TreeState::Running {
                     // It gets the signal when it continues.

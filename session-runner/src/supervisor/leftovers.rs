@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::entry::VERB;
 use super::messages::ORPHAN_GRACE;
+use crate::connection::EndedProcesses;
 use crate::procfs::{Process, environ, variables};
 use crate::report::socket::{listener_of, record_of_left};
 use crate::variables::{SESSION_VARIABLE, SOCKET_VARIABLE};
@@ -138,6 +139,76 @@ fn of_former_run(id: SessionId) -> impl Fn(&[u8]) -> bool {
         };
         variables(environ).any(|variable| variable == session.as_bytes())
             && names.next().is_some_and(is_left_behind)
+    }
+}
+
+/// Ends every process with this variable (`NAME=value`) in its environment, and their descendants. Spares those whose session
+/// is not `session`, if that is given.
+pub(crate) async fn end_with_variable(variable: &[u8], session: Option<Pid>) -> EndedProcesses {
+    let spared = self_and_ancestors();
+    let kill_at = Instant::now() + ORPHAN_GRACE;
+    let mut asked = HashSet::new();
+    let mut empty_scans = 0;
+    loop {
+        let now = Instant::now();
+        let processes = Process::all().unwrap_or_default();
+        let (found, separate): (Vec<&Process>, Vec<&Process>) = with_descendants(&processes, variable)
+            .into_iter()
+            .filter(|process| !spared.contains(&process.pid))
+            .partition(|process| session.is_none() || process.session == session);
+        let ids = |processes: &[&Process]| {
+            processes
+                .iter()
+                .filter_map(|process| u32::try_from(process.pid.as_raw_nonzero().get()).ok())
+                .collect()
+        };
+        // One that was forked while the first scan ran is found by the second.
+        empty_scans = if found.is_empty() { empty_scans + 1 } else { 0 };
+        if empty_scans == 2 || now >= kill_at + KILL_TIMEOUT {
+            return EndedProcesses { left: ids(&found), separate: ids(&separate) };
+        }
+        for process in found {
+            let first = asked.insert((process.pid, process.start_time));
+            let signals: &[Signal] = match (now >= kill_at, first) {
+                (true, _) => &[Signal::KILL],
+                (false, true) => &[Signal::CONT, Signal::TERM],
+                (false, false) => &[],
+            };
+            signal_same(process, signals);
+        }
+        if empty_scans == 0 {
+            tokio::time::sleep(SCAN_INTERVAL).await;
+        }
+    }
+}
+
+/// Returns the processes that have a variable in their environment, and their descendants.
+fn with_descendants<'a>(processes: &'a [Process], variable: &[u8]) -> Vec<&'a Process> {
+    let alive = || processes.iter().filter(|process| !process.has_ended());
+    let mut found: Vec<&Process> =
+        alive().filter(|process| variables(&environ(process.pid)).any(|other| other == variable)).collect();
+    let mut known: HashSet<Pid> = found.iter().map(|process| process.pid).collect();
+    loop {
+        let children: Vec<&Process> = alive()
+            .filter(|process| !known.contains(&process.pid))
+            .filter(|process| process.parent.is_some_and(|parent| known.contains(&parent)))
+            .collect();
+        if children.is_empty() {
+            return found;
+        }
+        known.extend(children.iter().map(|process| process.pid));
+        found.extend(children);
+    }
+}
+
+/// Signals a process, unless another one has its id by now.
+fn signal_same(process: &Process, signals: &[Signal]) {
+    let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty()) else { return };
+    if Process::read(process.pid).is_ok_and(|now| now.is_some_and(|now| now.start_time == process.start_time))
+    {
+        for signal in signals {
+            let _ = pidfd_send_signal(&handle, *signal);
+        }
     }
 }
 

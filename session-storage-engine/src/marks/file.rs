@@ -68,7 +68,7 @@ impl Gap {
     /// Adds bytes. Returns the number of those that are known to be damage since.
     fn add(&mut self, bytes: &[u8]) -> u64 {
         self.bytes += bytes.len() as u64;
-        self.zeros += bytes.iter().filter(|byte| **byte == 0).count() as u64;
+        self.zeros += bytes.iter().map(|byte| u64::from(*byte == 0)).sum::<u64>();
         if self.is_damage {
             return bytes.len() as u64;
         }

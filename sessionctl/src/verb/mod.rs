@@ -23,6 +23,8 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod signal;
+pub(crate) mod step;
+pub(crate) mod steps;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod why;

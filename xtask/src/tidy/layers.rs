@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("session-observers", &["session-core"], &["session-testkit"]),
     ("session-legacy", &["session-core"], &[]),
     ("session-inherit", &[], &[]),
+    ("session-workflow", &["session-core"], &["session-testkit"]),
     ("session-runner", &["session-core", "session-inherit"], &["session-testkit"]),
     ("sessionkit-macros", &[], &[]),
     (
@@ -23,6 +24,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "session-storage-*",
             "session-observers",
             "session-runner",
+            "session-workflow",
             "session-legacy",
             "sessionkit-macros",
         ],

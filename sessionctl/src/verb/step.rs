@@ -1,0 +1,162 @@
+//! `step`: runs a command as a durable step of the session around it. A client of the session's owner, without a runtime:
+//! most of its runs only replay a recorded end.
+
+mod command;
+mod connection;
+mod outside;
+
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use sessionkit::text::{escape_bytes, visible};
+use sessionkit::workflow::protocol::{Recorded, Replay, Run};
+use sessionkit::workflow::{OnChange, backoffs};
+
+use self::command::{Ended, RunningCommand};
+use self::connection::{Begun, Connection};
+use crate::args::Step;
+use crate::error::{Failure, Result};
+
+/// The exit code after a time limit, and for failures of the command itself.
+const TIMED_OUT: u8 = 124;
+const TROUBLE: u8 = 125;
+
+/// The variable that makes steps run their commands plainly.
+const STEPS_VARIABLE: &str = "SESSIONCTL_STEPS";
+
+pub(crate) fn run(args: &Step) -> Result<u8> {
+    if std::env::var_os(STEPS_VARIABLE).as_deref() == Some(OsStr::new("off")) {
+        return Err(command::execute(&args.command));
+    }
+    let socket = outside::socket(args)?;
+    let mut input = command::Input::of(args)?;
+    let mut connection = Connection::open(&socket)?;
+    let message = connection::message(args);
+    let mut delays = backoffs(args.backoff, args.retries).enumerate();
+    loop {
+        connection.send_input(&mut input)?;
+        let run = match connection.begin(&message)? {
+            Begun::Replay(replay) => return replay_end(args, &mut connection, &replay),
+            Begun::Run(run) => run,
+        };
+        let (ended, recorded, output) = run_command(args, &mut connection, &mut input, &run)?;
+        let retry = match recorded {
+            Recorded::Failed | Recorded::TimedOut => delays.next(),
+            _ => None,
+        };
+        if let Some((n, delay)) = retry {
+            let what =
+                if recorded == Recorded::TimedOut { "timed out".to_owned() } else { ended.to_string() };
+            note(args, &format!("{what}; retry {} of {} in {}", n + 1, args.retries, rounded(delay)));
+            std::thread::sleep(delay);
+            continue;
+        }
+        return finish(args, ended, recorded, output);
+    }
+}
+
+/// Runs the command once and records its end.
+fn run_command(
+    args: &Step,
+    connection: &mut Connection,
+    input: &mut command::Input,
+    run: &Run,
+) -> Result<(Ended, Recorded, command::Output)> {
+    let mut running = RunningCommand::start(args, input, run)?;
+    let output = running.read_output(args.stream);
+    let ended = running.wait();
+    let has_end =
+        ended.exit_code().is_some_and(|code| code == 0 || args.keep_failure || args.ok.contains(&code));
+    let recorded = connection.end(&ended, if has_end { Some(&output) } else { None })?;
+    Ok((ended, recorded, output))
+}
+
+/// Passes the output on, now that the end is recorded, and exits as the command did.
+fn finish(args: &Step, ended: Ended, recorded: Recorded, output: command::Output) -> Result<u8> {
+    if recorded == Recorded::Completed && output.is_too_long() {
+        too_long(args);
+        return Ok(TROUBLE);
+    }
+    if !args.stream {
+        pass_on(output.bytes())?;
+    }
+    if recorded == Recorded::TimedOut {
+        note(args, "timed out");
+        return Ok(TIMED_OUT);
+    }
+    if let Ended::NotStarted { code, error } = &ended {
+        note(args, error);
+        return Ok(*code);
+    }
+    // A script has to see that a key or a stop ended its command.
+    ended.raise();
+    Ok(ended.code())
+}
+
+fn replay_end(args: &Step, connection: &mut Connection, replay: &Replay) -> Result<u8> {
+    if replay.skipped {
+        note(args, "was started before, and may have happened: it is recorded as done and not run again");
+    } else if replay.attempt == 0 {
+        note(args, &format!("recorded by the session that this one retries ({})", code_of(replay)));
+    } else {
+        note(args, &format!("recorded by attempt {} ({})", replay.attempt, code_of(replay)));
+    }
+    let mut left = replay.value_bytes.unwrap_or(0);
+    while left > 0 {
+        let part = connection.part()?;
+        left = left.saturating_sub(part.len() as u64);
+        pass_on(&part)?;
+    }
+    if replay.too_long {
+        too_long(args);
+        return Ok(TROUBLE);
+    }
+    Ok(u8::try_from(replay.exit_code & 0xff).unwrap_or(TROUBLE))
+}
+
+fn code_of(replay: &Replay) -> String {
+    format!("exit code {}", replay.exit_code)
+}
+
+fn too_long(args: &Step) {
+    note(args, "is done, but its output is longer than 16 MiB and was not recorded: use --no-value");
+}
+
+/// Writes to standard output. A reader that is gone ends this process like any other.
+fn pass_on(bytes: &[u8]) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ended::Signalled(rustix::process::Signal::PIPE.as_raw()).raise();
+            Err(Failure::output(&error))
+        }
+        written => written.map_err(|error| Failure::output(&error)),
+    }
+}
+
+/// Prints a line about the step.
+fn note(args: &Step, text: &str) {
+    let name = match &args.key {
+        Some(key) => format!("{}[{key}]", args.name),
+        None => args.name.clone(),
+    };
+    // Standard error may be closed.
+    let _ = writeln!(io::stderr(), "step {}: {}", visible(&name), visible(text));
+}
+
+fn rounded(delay: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// Returns a command as a person would type it, for messages.
+fn shown(words: &[std::ffi::OsString]) -> String {
+    words.iter().map(|word| escape_bytes(word)).collect::<Vec<_>>().join(" ")
+}
+
+fn on_change(args: &Step) -> OnChange {
+    args.on_change.unwrap_or_default()
+}
