@@ -180,13 +180,27 @@ impl Runner {
     /// # Errors
     /// If the session cannot be created.
     pub async fn create(&self, config: SessionConfig, command: &Command) -> Result<SessionId, RunError> {
+        self.create_inheriting(config, command, 0).await
+    }
+
+    /// Creates a session like [`create`](Self::create) that cannot start before this number of records with inherited steps
+    /// was appended.
+    ///
+    /// # Errors
+    /// If the session cannot be created.
+    pub async fn create_inheriting(
+        &self,
+        config: SessionConfig,
+        command: &Command,
+        records: u64,
+    ) -> Result<SessionId, RunError> {
         check_supervisor(command)?;
         let origin = command.origin().map_err(|error| RunError::Launch {
             program: command.shown_program(),
             session: None,
             error: LaunchError::Directory(error),
         })?;
-        Ok(self.manager.create_session_from(config, Some(origin)).await?)
+        Ok(self.manager.create_session_inheriting(config, Some(origin), records).await?)
     }
 
     /// Takes over a session that has not started or whose owner is gone, and runs its program again. `with` may change

@@ -19,7 +19,7 @@ pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
 pub(crate) use self::run::{Places, Resume, Run, TerminalOptions, Terminals};
-pub(crate) use self::step::{Step, StepCli, Steps};
+pub(crate) use self::step::{Step, StepCli, StepDecisions, Steps};
 pub(crate) use self::terminal::{Attach, Input};
 
 use crate::error::ExitCodes;

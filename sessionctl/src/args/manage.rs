@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use sessionkit::legacy::Format;
 
-use super::{Places, Terminals, duration, status};
+use super::{Places, StepDecisions, Terminals, duration, status};
 use crate::status::Status;
 
 #[derive(Debug, Args)]
@@ -64,7 +64,8 @@ pub(crate) struct Pause {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl retry nightly\n\n\
     Creates a new session with the same command, directory, name and labels, and runs it in the foreground, as with \
-    `run`. The ended session is not changed. The program has a terminal of its own if it had one before, unless --tty or \
+    `run`. The ended session is not changed. Its recorded steps are taken over, so that the script continues at the step \
+    that failed. The program has a terminal of its own if it had one before, unless --tty or \
     --no-tty changes that.")]
 pub(crate) struct Retry {
     /// Ended session: @last, an id, a name, or the beginning of an id
@@ -74,6 +75,14 @@ pub(crate) struct Retry {
     /// Run the recorded command though other users can have written it: the store is theirs, or they can write to it
     #[arg(long)]
     pub(crate) trust_store: bool,
+    /// Take over only the steps that ended before STEP first started
+    #[arg(long, value_name = "STEP", conflicts_with = "fresh")]
+    pub(crate) from: Option<String>,
+    /// Take over no steps, and give all of them new idempotency keys
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    #[command(flatten)]
+    pub(crate) steps: StepDecisions,
     #[command(flatten)]
     pub(crate) terminals: Terminals,
     /// Print nothing but the output of the program, and errors of sessionctl

@@ -10,7 +10,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use sessionkit::ManagerOptions;
 use sessionkit::runner::Command;
 
-use super::{Policy, bytes, duration, label};
+use super::{Policy, StepDecisions, bytes, duration, label};
 use crate::config::{Config, OnHangup, TtyWhen};
 use crate::detach_keys::DetachKeys;
 
@@ -160,6 +160,8 @@ pub(crate) struct Resume {
     /// Run the recorded command though other users can have written it: the store is theirs, or they can write to it
     #[arg(long)]
     pub(crate) trust_store: bool,
+    #[command(flatten)]
+    pub(crate) steps: StepDecisions,
     #[command(flatten)]
     pub(crate) places: Places,
     #[command(flatten)]

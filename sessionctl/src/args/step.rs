@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use sessionkit::workflow::{OnChange, OnUnknown};
+use sessionkit::workflow::{Decisions, OnChange, OnUnknown};
 
 use super::duration;
 
@@ -85,6 +85,40 @@ impl StepCli {
         }
         Self::try_parse_from(args.iter().skip(1)).ok().map(|cli| cli.step)
     }
+}
+
+/// Decisions about steps, for one attempt.
+#[derive(Debug, Args)]
+pub(crate) struct StepDecisions {
+    /// Run a changed step again, or use its recorded end: STEP=rerun or STEP=keep; may be given more than once
+    #[arg(long, value_name = "STEP=WHAT", value_parser = changed)]
+    changed: Vec<(String, OnChange)>,
+    /// Decide about a step that may have happened: STEP=rerun, STEP=skip or STEP=fail; may be given more than once
+    #[arg(long, value_name = "STEP=WHAT", value_parser = unknown)]
+    unknown: Vec<(String, OnUnknown)>,
+}
+
+impl StepDecisions {
+    /// Returns the decisions for the owner of the session.
+    pub(crate) fn decisions(&self) -> Decisions {
+        let decisions =
+            self.changed.iter().fold(Decisions::new(), |all, (step, what)| all.changed(step, *what));
+        self.unknown.iter().fold(decisions, |all, (step, what)| all.unknown(step, *what))
+    }
+}
+
+fn changed(text: &str) -> Result<(String, OnChange), String> {
+    decision(text, on_change)
+}
+
+fn unknown(text: &str) -> Result<(String, OnUnknown), String> {
+    decision(text, on_unknown)
+}
+
+/// Splits a decision. A name may contain `=`.
+fn decision<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<(String, T), String> {
+    let (step, what) = text.rsplit_once('=').ok_or("expected STEP=WHAT")?;
+    Ok((step.to_owned(), parse(what)?))
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use sessionkit::manager::Liveness;
 use sessionkit::runner::exit_code;
+use sessionkit::workflow::Steps;
 use sessionkit::{ErrorCode, SessionError, SessionId, SessionManager, SessionState, StateName};
 
 use super::no_program;
@@ -83,6 +84,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             return Ok(u8::try_from(code).unwrap_or(125));
         }
     };
+    Steps::of(&session).decide(args.steps.decisions());
     plan.hint_start(context, id, &format!("resumed, attempt {}", session.attempt()));
     for difference in &reproduction.differences {
         context.hint(difference, &[id], &["show", &id.to_string()]);

@@ -3,7 +3,9 @@
 use sessionkit::ErrorCode;
 
 use super::no_program;
-use super::run::{create_and_run, parent};
+use sessionkit::workflow::{Inheritance, TakeOver};
+
+use super::run::{StepPlan, create_and_run, parent};
 use crate::args::Retry;
 use crate::config::Config;
 use crate::context::Context;
@@ -47,6 +49,14 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let mut config = ended.config.retry_of(id);
     config.parent = parent();
     // The idempotency key belongs to the ended session.
-    (config.idempotency_key, config.retries, config.queued) = (None, 0, false);
-    create_and_run(context, &store, config, command, Signals::catch()?, plan).await
+    (config.idempotency_key, config.retries, config.queued, config.line) = (None, 0, false, None);
+    let mut steps = StepPlan { decisions: args.steps.decisions(), inheritance: None };
+    if !args.fresh {
+        let take_over = args.from.clone().map_or(TakeOver::All, TakeOver::Before);
+        let inheritance =
+            Inheritance::of(manager, id, &take_over).await.map_err(|error| Failure::from(error).about(id))?;
+        config = inheritance.config(config);
+        steps.inheritance = Some(inheritance);
+    }
+    create_and_run(context, &store, config, command, steps, Signals::catch()?, plan).await
 }

@@ -1,6 +1,8 @@
 //! `run`: runs a program as a session, in the foreground or with a detached owner.
 
+use sessionkit::log::FailureCause;
 use sessionkit::runner::{Command, SESSION_VARIABLE};
+use sessionkit::workflow::{Decisions, Inheritance, Steps};
 use sessionkit::{SessionConfig, SessionId, Store};
 
 use crate::args::Run;
@@ -34,7 +36,15 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let command = args.grace.into_iter().fold(command, Command::grace);
     let command = args.ends.apply(command);
     let command = plan.apply(foreground::command(command, context));
-    create_and_run(context, &store, session_config(args), command, Signals::catch()?, plan).await
+    let steps = StepPlan::default();
+    create_and_run(context, &store, session_config(args), command, steps, Signals::catch()?, plan).await
+}
+
+/// The steps of a new session: those that it takes over, and the decisions about them.
+#[derive(Default)]
+pub(crate) struct StepPlan {
+    pub(crate) decisions: Decisions,
+    pub(crate) inheritance: Option<Inheritance>,
 }
 
 /// Creates a session for a command, and runs it to its end.
@@ -43,12 +53,14 @@ pub(crate) async fn create_and_run(
     store: &Store,
     config: SessionConfig,
     command: Command,
+    steps: StepPlan,
     signals: Signals,
     plan: Plan,
 ) -> Result<u8> {
     let (manager, runner) = (store.manager(), store.runner()?);
     let command = command.prepare();
-    let id = match runner.create(config, command.command()).await {
+    let records = steps.inheritance.as_ref().map_or(0, Inheritance::records);
+    let id = match runner.create_inheriting(config, command.command(), records).await {
         Ok(id) => id,
         Err(error) => {
             // Retires the owner, so that no files of it are left.
@@ -58,8 +70,32 @@ pub(crate) async fn create_and_run(
     };
     plan.hint_start(context, id, "started");
     hints::report_crashed(context, store, Some(id)).await?;
+    if let Some(inheritance) = &steps.inheritance {
+        take_over(context, store, id, inheritance).await?;
+    }
     let session = manager.start_session(id).await?;
+    Steps::of(&session).decide(steps.decisions);
     Box::pin(foreground::run(context, store, &runner, session, command, signals, plan)).await
+}
+
+/// Appends the steps of the session that this one retries. If that fails, the session has failed, too.
+async fn take_over(context: &Context, store: &Store, id: SessionId, inheritance: &Inheritance) -> Result<()> {
+    let manager = store.manager();
+    if let Err(error) = inheritance.append(&**manager, id).await {
+        let message = format!("could not take over the steps of the session that it retries: {error}");
+        let failed = sessionkit::Failure::new(FailureCause::Spawn, message);
+        if let Err(error) = manager.fail_session(id, failed).await {
+            tracing::warn!(session = %id, %error, "could not record that the session failed");
+        }
+        return Err(Failure::from(error).about(id));
+    }
+    if inheritance.completed() > 0 {
+        let continues =
+            inheritance.next().map_or_else(String::new, |step| format!(", continues at `{step}`"));
+        let text = format!("takes over {} recorded steps{continues}", inheritance.completed());
+        context.hint(&text, &[id], &["steps", &id.to_string()]);
+    }
+    Ok(())
 }
 
 fn session_config(args: &Run) -> SessionConfig {

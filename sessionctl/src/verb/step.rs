@@ -41,10 +41,8 @@ pub(crate) fn run(args: &Step) -> Result<u8> {
             Begun::Run(run) => run,
         };
         let (ended, recorded, output) = run_command(args, &mut connection, &mut input, &run)?;
-        let retry = match recorded {
-            Recorded::Failed | Recorded::TimedOut => delays.next(),
-            _ => None,
-        };
+        let may_retry = matches!(recorded, Recorded::Failed | Recorded::TimedOut);
+        let retry = if may_retry { delays.next() } else { None };
         if let Some((n, delay)) = retry {
             let what =
                 if recorded == Recorded::TimedOut { "timed out".to_owned() } else { ended.to_string() };
@@ -52,7 +50,7 @@ pub(crate) fn run(args: &Step) -> Result<u8> {
             std::thread::sleep(delay);
             continue;
         }
-        return finish(args, ended, recorded, output);
+        return finish(args, &ended, recorded, &output);
     }
 }
 
@@ -73,7 +71,7 @@ fn run_command(
 }
 
 /// Passes the output on, now that the end is recorded, and exits as the command did.
-fn finish(args: &Step, ended: Ended, recorded: Recorded, output: command::Output) -> Result<u8> {
+fn finish(args: &Step, ended: &Ended, recorded: Recorded, output: &command::Output) -> Result<u8> {
     if recorded == Recorded::Completed && output.is_too_long() {
         too_long(args);
         return Ok(TROUBLE);
@@ -85,7 +83,7 @@ fn finish(args: &Step, ended: Ended, recorded: Recorded, output: command::Output
         note(args, "timed out");
         return Ok(TIMED_OUT);
     }
-    if let Ended::NotStarted { code, error } = &ended {
+    if let Ended::NotStarted { code, error } = ended {
         note(args, error);
         return Ok(*code);
     }

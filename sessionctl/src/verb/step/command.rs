@@ -62,12 +62,12 @@ impl Input {
         if stdin.is_terminal() {
             return Ok(Self::Inherited);
         }
-        let has_content =
-            rustix::fs::fstat(stdin.as_fd()).is_ok_and(|file| match FileType::from_raw_mode(file.st_mode) {
-                FileType::RegularFile => file.st_size > 0,
-                FileType::Fifo | FileType::Socket => true,
-                _ => false,
-            });
+        let has_content = rustix::fs::fstat(stdin.as_fd()).is_ok_and(|file| {
+            let kind = FileType::from_raw_mode(file.st_mode);
+            kind == FileType::Fifo
+                || kind == FileType::Socket
+                || (kind == FileType::RegularFile && file.st_size > 0)
+        });
         if has_content {
             note(args, "does not read its standard input: use --stdin to pass it on");
         }

@@ -76,7 +76,10 @@ impl Connection {
         match self.receive()? {
             ServerMessage::Part(Part(bytes)) if !bytes.is_empty() => Ok(bytes),
             ServerMessage::Error(refusal) => Err(refused(refusal)),
-            _ => Err(unexpected()),
+            ServerMessage::Part(_)
+            | ServerMessage::Run(_)
+            | ServerMessage::Replay(_)
+            | ServerMessage::Recorded(_) => Err(unexpected()),
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn socket(args: &Step) -> Result<PathBuf> {
         let line: Vec<String> = ["run", "--"]
             .map(str::to_owned)
             .into_iter()
-            .chain(line.iter().map(|word| shown(&[word.clone()])))
+            .chain(line.iter().map(|word| shown(std::slice::from_ref(word))))
             .collect();
         let words: Vec<&str> = line.iter().map(String::as_str).collect();
         return Err(Failure::invalid(format!("step `{}` is not inside a session", args.name)).next(&words));
