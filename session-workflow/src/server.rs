@@ -207,6 +207,7 @@ impl Running<'_> {
 
     /// Ends the processes of a step whose client is gone. Only then is its name free.
     async fn abandon(&self, open: OpenStep, variable: &str) {
+        open.set_ending();
         let EndedProcesses { left, separate } = self.program.end_processes(variable, true).await;
         if left.is_empty() {
             let mut error = "the client that ran it has gone".to_owned();

@@ -6,17 +6,18 @@ mod open_step;
 mod value;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use session_core::{
     Clock as _, Durability, ErrorCode, Session, SessionEvent, StepEnd, StepIdentity, StepReason, SystemClock,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
 
 pub use self::open_step::{OpenStep, RecordedEnd};
 pub use self::value::ValueReader;
 
-use self::names::Names;
+use self::names::{Names, Taken};
 use crate::decisions::{Decisions, OnChange, OnUnknown};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
@@ -25,6 +26,8 @@ use crate::table::{Start, StepState, StepStatus, StepTable};
 
 /// Deaths of an owner at which a step was open, after which it is not run again by itself.
 const MAX_DEATHS: u64 = 3;
+/// Time in which the owner hears that a client has gone.
+const GONE_CLIENT: Duration = Duration::from_millis(200);
 
 /// A step that is about to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Steps {
     state: Mutex<State>,
     /// Set once the log of former attempts was read.
     is_loaded: OnceCell<()>,
+    /// Notified when a name is free, or will be.
+    names_changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +123,7 @@ impl Steps {
             Some(key) => StepIdentity::keyed(name, key).check()?,
             None => StepIdentity::nth(name, 1).check()?,
         }
+        self.wait_for_name(name, key.as_deref()).await;
         let planned = self.plan(&request);
         let (step, plan) = match planned {
             Ok(planned) => planned,
@@ -160,6 +166,27 @@ impl Steps {
         Ok(BegunStep::Run(open))
     }
 
+    /// Waits while the processes of a step with this name are being ended. The owner may hear of a client that has gone a
+    /// little later than the process that started it.
+    async fn wait_for_name(&self, name: &str, key: Option<&str>) {
+        let give_up = tokio::time::Instant::now() + GONE_CLIENT;
+        loop {
+            let changed = self.names_changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            let taken = self.state().names.taken(name, key);
+            match taken {
+                None => return,
+                Some(Taken::Ending) => changed.await,
+                Some(Taken::Running) => {
+                    if tokio::time::timeout_at(give_up, changed).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// Returns what a step will do, and reserves its name if it runs.
     fn plan(&self, request: &StepRequest) -> Result<(StepIdentity, Plan), StepError> {
         let mut state = self.state();
@@ -167,7 +194,7 @@ impl Steps {
             return Err(StepError::AfterRefusal { code: *code, message: message.clone() });
         }
         let StepRequest { name, key, fingerprint, .. } = request;
-        if state.names.is_open(name, key.as_deref()) {
+        if state.names.taken(name, key.as_deref()).is_some() {
             let other =
                 key.as_ref().map_or_else(|| format!("step `{name}`"), |key| format!("step `{name}[{key}]`"));
             return Err(state.refuse(ErrorCode::StepOpen, format!("{other} is running already")));

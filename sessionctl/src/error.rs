@@ -111,6 +111,11 @@ impl Failure {
         self.map(|details| details.exit_code = Some(code))
     }
 
+    /// Sets the exit code, unless one is set.
+    pub(crate) fn or_exit_code(self, code: u8) -> Self {
+        self.map(|details| details.exit_code = details.exit_code.or(Some(code)))
+    }
+
     fn map(mut self, change: impl FnOnce(&mut Details)) -> Self {
         if let Self::Reported(details) = &mut self {
             change(details);

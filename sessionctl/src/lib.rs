@@ -170,5 +170,7 @@ fn usage_error(error: &clap::Error, program: Option<OsString>) -> ExitCode {
     }
     let lines: Vec<_> = text.trim_end().lines().map(visible).collect();
     eprintln!("{}", lines.join("\n"));
-    ExitCode::from(2)
+    // Every other code is that of a step's command.
+    let is_step = std::env::args_os().nth(1).is_some_and(|verb| verb == "step");
+    ExitCode::from(if is_step { verb::step::TROUBLE } else { 2 })
 }

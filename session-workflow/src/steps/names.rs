@@ -11,8 +11,24 @@ use crate::fingerprint::Fingerprint;
 pub(super) struct Names {
     /// The last use of each name without a key.
     last: HashMap<String, Use>,
-    /// The open steps of each name, with their keys.
-    open: HashMap<String, Vec<Option<String>>>,
+    /// The open steps of each name.
+    open: HashMap<String, Vec<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    key: Option<String>,
+    /// `true` while its processes are being ended: its name will be free.
+    is_ending: bool,
+}
+
+/// The reason why a name cannot be used now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// A step that runs has it.
+    Running,
+    /// A step has it whose processes are being ended.
+    Ending,
 }
 
 #[derive(Debug)]
@@ -23,13 +39,16 @@ struct Use {
 }
 
 impl Names {
-    /// Returns `true` if a step of this name or key is open. Steps of one name are concurrent only if all have keys.
-    pub(super) fn is_open(&self, name: &str, key: Option<&str>) -> bool {
+    /// Returns the reason why a name and key cannot be used now. Steps of one name are concurrent only if all have keys.
+    pub(super) fn taken(&self, name: &str, key: Option<&str>) -> Option<Taken> {
         let open = self.open.get(name).map(Vec::as_slice).unwrap_or_default();
-        open.iter().any(|other| match (key, other) {
+        let mut conflicts = open.iter().filter(|other| match (key, &other.key) {
             (Some(key), Some(other)) => key == other,
             _ => true,
-        })
+        });
+        let first = conflicts.next()?;
+        let is_ending = first.is_ending && conflicts.all(|other| other.is_ending);
+        Some(if is_ending { Taken::Ending } else { Taken::Running })
     }
 
     /// Returns the number of the next use of a name.
@@ -49,17 +68,19 @@ impl Names {
             }
             StepOccurrence::Key(key) => Some(key.clone()),
         };
-        self.open.entry(step.name.clone()).or_default().push(key);
+        self.open.entry(step.name.clone()).or_default().push(Open { key, is_ending: false });
+    }
+
+    /// Takes note that the processes of an open step are being ended.
+    pub(super) fn set_ending(&mut self, step: &StepIdentity) {
+        let open = self.open.get_mut(&step.name).into_iter().flatten();
+        open.filter(|open| open.key.as_deref() == key_of(step)).for_each(|open| open.is_ending = true);
     }
 
     /// Frees the name of an open step.
     pub(super) fn close(&mut self, step: &StepIdentity) {
-        let key = match &step.occurrence {
-            StepOccurrence::Number(_) => None,
-            StepOccurrence::Key(key) => Some(key),
-        };
         if let Some(open) = self.open.get_mut(&step.name) {
-            if let Some(place) = open.iter().position(|other| other.as_ref() == key) {
+            if let Some(place) = open.iter().position(|open| open.key.as_deref() == key_of(step)) {
                 open.swap_remove(place);
             }
             if open.is_empty() {
@@ -73,5 +94,12 @@ impl Names {
         if let StepOccurrence::Number(number) = step.occurrence {
             self.last.insert(step.name.clone(), Use { number, unkept });
         }
+    }
+}
+
+fn key_of(step: &StepIdentity) -> Option<&str> {
+    match &step.occurrence {
+        StepOccurrence::Number(_) => None,
+        StepOccurrence::Key(key) => Some(key),
     }
 }

@@ -197,6 +197,7 @@ impl OpenStep {
         state.names.close(&self.step);
         state.names.used(&self.step, None);
         drop(state);
+        self.steps.names_changed.notify_waiters();
         self.has_ended = true;
         Ok(RecordedEnd { end, attempt: self.session.attempt(), is_skipped_now: false, start, parts })
     }
@@ -238,10 +239,19 @@ impl OpenStep {
         }
     }
 
+    /// States that its processes are being ended: another use of its name waits until it has ended.
+    pub fn set_ending(&self) {
+        self.steps.state().names.set_ending(&self.step);
+        self.steps.names_changed.notify_waiters();
+    }
+
     /// Keeps the name for the rest of the attempt: processes of the step may still run.
     pub async fn keep_open(mut self, message: &str) {
         self.has_ended = true;
         self.steps.state().refuse(ErrorCode::StepOpen, message.to_owned());
+        // Those that wait for the name are refused now.
+        self.steps.state().names.close(&self.step);
+        self.steps.names_changed.notify_waiters();
         if let Err(error) = self.session.refuse_step(&self.step.name, ErrorCode::StepOpen, message).await {
             tracing::warn!(session = %self.session.id(), step = %self.step, %error, "could not record a refusal yet");
         }
@@ -253,6 +263,7 @@ impl OpenStep {
         state.names.close(&self.step);
         state.names.used(&self.step, Some(self.fingerprint.clone()));
         drop(state);
+        self.steps.names_changed.notify_waiters();
         self.has_ended = true;
     }
 }

@@ -20,18 +20,23 @@ use crate::error::{Failure, Result};
 
 /// The exit code after a time limit, and for failures of the command itself.
 const TIMED_OUT: u8 = 124;
-const TROUBLE: u8 = 125;
+pub(crate) const TROUBLE: u8 = 125;
 
 /// The variable that makes steps run their commands plainly.
 const STEPS_VARIABLE: &str = "SESSIONCTL_STEPS";
 
+/// Runs a step. Every failure of its own exits with 125, since all other codes are those of commands.
 pub(crate) fn run(args: &Step) -> Result<u8> {
+    run_step(args).map_err(|failure| failure.or_exit_code(TROUBLE))
+}
+
+fn run_step(args: &Step) -> Result<u8> {
     if std::env::var_os(STEPS_VARIABLE).as_deref() == Some(OsStr::new("off")) {
         return Err(command::execute(&args.command));
     }
     let socket = outside::socket(args)?;
     let mut input = command::Input::of(args)?;
-    let mut connection = Connection::open(&socket)?;
+    let mut connection = Connection::open(&socket, &args.name)?;
     let message = connection::message(args);
     let mut delays = backoffs(args.backoff, args.retries).enumerate();
     loop {

@@ -144,7 +144,7 @@ impl Row {
 /// Returns the beginning of a value on one line.
 fn one_line(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value.get(..VALUE_CHARS * 4).unwrap_or(value)).into_owned();
-    let line = text.trim_end().replace('\n', " ");
+    let line: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let cut: String = line.chars().take(VALUE_CHARS).collect();
     if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use sessionkit::ErrorCode;
+use sessionkit::runner::SESSION_VARIABLE;
 use sessionkit::workflow::protocol::{
     ClientMessage, End, FileIdentity, LINE_BYTES, PART_BYTES, Part, Recorded, Refusal, Replay, Run,
     ServerMessage, StepMessage, VERSION, encode,
@@ -18,6 +19,8 @@ use crate::error::{Failure, Result};
 /// A connection to the owner.
 pub(super) struct Connection {
     stream: BufReader<UnixStream>,
+    /// The name of the step.
+    name: String,
 }
 
 /// The owner's answer to a step.
@@ -46,9 +49,9 @@ pub(super) fn message(args: &Step) -> ClientMessage {
 }
 
 impl Connection {
-    pub(super) fn open(socket: &Path) -> Result<Self> {
+    pub(super) fn open(socket: &Path, name: &str) -> Result<Self> {
         let stream = UnixStream::connect(socket).map_err(|error| gone(&error))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), name: name.to_owned() })
     }
 
     /// Sends the input of the step that follows: the owner makes the fingerprint from it.
@@ -66,7 +69,7 @@ impl Connection {
         match self.receive()? {
             ServerMessage::Run(run) => Ok(Begun::Run(run)),
             ServerMessage::Replay(replay) => Ok(Begun::Replay(replay)),
-            ServerMessage::Error(refusal) => Err(refused(refusal)),
+            ServerMessage::Error(refusal) => Err(self.refused(refusal)),
             ServerMessage::Part(_) | ServerMessage::Recorded(_) => Err(unexpected()),
         }
     }
@@ -75,7 +78,7 @@ impl Connection {
     pub(super) fn part(&mut self) -> Result<Vec<u8>> {
         match self.receive()? {
             ServerMessage::Part(Part(bytes)) if !bytes.is_empty() => Ok(bytes),
-            ServerMessage::Error(refusal) => Err(refused(refusal)),
+            ServerMessage::Error(refusal) => Err(self.refused(refusal)),
             ServerMessage::Part(_)
             | ServerMessage::Run(_)
             | ServerMessage::Replay(_)
@@ -99,9 +102,22 @@ impl Connection {
         }))?;
         match self.receive()? {
             ServerMessage::Recorded(recorded) => Ok(recorded),
-            ServerMessage::Error(refusal) => Err(refused(refusal)),
+            ServerMessage::Error(refusal) => Err(self.refused(refusal)),
             ServerMessage::Run(_) | ServerMessage::Replay(_) | ServerMessage::Part(_) => Err(unexpected()),
         }
+    }
+
+    /// Returns the failure of a refused step. The session fails at its end, and a retry decides about the step.
+    fn refused(&self, Refusal { code, message }: Refusal) -> Failure {
+        let known = ErrorCode::ALL.iter().copied().find(|known| known.as_str() == code);
+        let failure = Failure::new(known.unwrap_or(ErrorCode::InvalidArgument), message);
+        let session = std::env::var(SESSION_VARIABLE).unwrap_or_default();
+        let option = match known {
+            Some(ErrorCode::StepChanged) => "--changed",
+            Some(ErrorCode::StepUnknown) => "--unknown",
+            _ => return failure,
+        };
+        failure.next(&["retry", &session, option, &format!("{}=rerun", self.name)])
     }
 
     fn send(&mut self, message: &ClientMessage) -> Result<()> {
@@ -122,11 +138,6 @@ impl Connection {
 fn gone(error: &io::Error) -> Failure {
     let text = format!("the owner of this session is gone, or another process owns it now: {error}");
     Failure::new(ErrorCode::Fenced, text)
-}
-
-fn refused(Refusal { code, message }: Refusal) -> Failure {
-    let known = ErrorCode::ALL.iter().copied().find(|known| known.as_str() == code);
-    Failure::new(known.unwrap_or(ErrorCode::InvalidArgument), message)
 }
 
 fn unexpected() -> Failure {
