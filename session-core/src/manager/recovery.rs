@@ -355,6 +355,10 @@ fn plan(
             RecoveryOutcome::Cancelled,
         );
     }
+    if head.lifecycle.to_inherit > 0 {
+        let message = "its creator died before it had taken over all steps of the session that it retries";
+        return Plan::Append(and(crash(message.to_owned())), RecoveryOutcome::Failed);
+    }
     // What a person stopped or paused, only a person resumes.
     let by_person = loss.or(head.lifecycle.loss) == Some(OwnerLoss::Stopped)
         || matches!(

@@ -29,7 +29,7 @@ pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod why;
 
-use sessionkit::log::{PersistedSession, Timestamp, WorkHistory};
+use sessionkit::log::{FailureCause, PersistedSession, Timestamp, WorkHistory};
 use sessionkit::manager::{Clock as _, Liveness, SystemClock};
 use sessionkit::runner::RunError;
 use sessionkit::{ErrorCode, Head, SessionError, SessionId, SessionManager, Store, StoreUrl};
@@ -84,6 +84,18 @@ fn check_trust(url: &StoreUrl, is_trusted: bool, next: &[&str]) -> Result<()> {
             Err(Failure::new(ErrorCode::StoreNotYours, text).next(next))
         }
     }
+}
+
+/// Ends a session whose creator died before it had taken over all steps: it can never start. Returns `true` if it is one.
+async fn end_if_incomplete(manager: &dyn SessionManager, head: &Head) -> Result<bool> {
+    let is_dead = matches!(liveness(manager, head.id).await, Some(Liveness::Dead { .. }));
+    if head.lifecycle.to_inherit == 0 || head.state().is_final() || !is_dead {
+        return Ok(false);
+    }
+    let message = "its creator died before it had taken over all steps of the session that it retries";
+    let error = sessionkit::Failure::new(FailureCause::Crash, message);
+    manager.fail_session(head.id, error).await.map_err(|error| Failure::from(error).about(head.id))?;
+    Ok(true)
 }
 
 /// Creates the failure of running a session that was not created for a program.

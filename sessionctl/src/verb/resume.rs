@@ -39,6 +39,14 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if owner_may_live || head.state().is_final() {
         return ask(context, &**manager, id).await;
     }
+    if super::end_if_incomplete(&**manager, &head).await? {
+        let text = format!(
+            "session {id} has not taken over all steps of the session that it retries: it is failed now"
+        );
+        return Err(Failure::new(ErrorCode::IllegalTransition, text)
+            .about(id)
+            .next(&["retry", &id.to_string()]));
+    }
     super::check_trust(store.url(), args.trust_store, &["resume", "--trust-store", &id.to_string()])?;
     let stored = manager.restore_session(id).await.map_err(failed)?;
     let reproduction = stored.origin.as_ref().and_then(|origin| Reproduction::new(origin, context));

@@ -20,7 +20,11 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let store = context.open_with(args.places.options()).await?;
     let manager = &**store.manager();
     let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
-    let ended = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
+    let failed = |error| Failure::from(error).about(id);
+    let mut ended = manager.restore_session(id).await.map_err(failed)?;
+    if super::end_if_incomplete(manager, &ended.head).await? {
+        ended = manager.restore_session(id).await.map_err(failed)?;
+    }
     if !ended.state.is_final() {
         let (status, _) = super::status_of(manager, &ended.head).await;
         let text = format!("session {id} is {}: only an ended session can be retried", status.name());

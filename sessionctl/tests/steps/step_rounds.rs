@@ -74,6 +74,7 @@ fn run(round: &Round) -> Result<bool, String> {
     let fixture = Fixture::on(round.scheme);
     fixture.write("work", WORK);
     let mut owner = fixture.spawn(SCRIPT);
+    fixture.wait_for("began");
     let mut checks = Checks::default();
     for (target, signal, after) in &round.kills {
         std::thread::sleep(Duration::from_millis(*after));
@@ -180,21 +181,22 @@ impl Checks {
                 return Err(format!("step {step} had the value {known}, and now {value}"));
             }
         }
-        let listed = fixture.json(&["steps", "it"]);
-        let steps: HashMap<&str, &Value> = listed["steps"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|step| (step["step"].as_str().unwrap(), step))
-            .collect();
+        // A failure is not taken over by a retry, and a retry that was killed may not have taken over everything: the sessions
+        // before it have the rest.
+        let mut steps: HashMap<String, Value> = HashMap::new();
+        for session in line(fixture) {
+            for step in fixture.json(&["steps", &session])["steps"].as_array().unwrap() {
+                steps.entry(step["step"].as_str().unwrap().to_owned()).or_insert_with(|| step.clone());
+            }
+        }
         // Its intent was recorded before it began.
         for number in fixture.read("began").lines() {
-            if !steps.contains_key(format!("s{number}").as_str()) {
-                return Err(format!("step s{number} has begun, and the log does not know it: {listed}"));
+            if !steps.contains_key(&format!("s{number}")) {
+                return Err(format!("step s{number} has begun, and no log knows it"));
             }
         }
         for (number, value) in &self.values {
-            let step = steps[format!("s{number}").as_str()];
+            let step = &steps[&format!("s{number}")];
             if step["state"] != "completed" || step["value"] != *value {
                 return Err(format!("step s{number} with the value {value} is {step}"));
             }
@@ -207,15 +209,29 @@ impl Checks {
         if self.values.len() != STEPS {
             return Err(format!("{} steps have a value", self.values.len()));
         }
-        let mut session = Some("it".to_owned());
-        while let Some(id) = session {
-            let shown = fixture.json(&["show", &id]);
-            let log = fixture.ctl(&["events", &id, "--json"]).stdout;
-            check_log(&log)?;
-            session = shown["retry_of"].as_str().map(str::to_owned);
+        let last = fixture.json(&["steps", "it"]);
+        for step in last["steps"].as_array().unwrap() {
+            let number = step["step"].as_str().unwrap().trim_start_matches('s');
+            if step["value"] != self.values[number] {
+                return Err(format!("the value {} of the script is {step}", self.values[number]));
+            }
+        }
+        for session in line(fixture) {
+            check_log(&fixture.ctl(&["events", &session, "--json"]).stdout)?;
         }
         Ok(())
     }
+}
+
+/// Returns the session and those that it retries, the newest first.
+fn line(fixture: &Fixture) -> Vec<String> {
+    let mut sessions = Vec::new();
+    let mut next = Some("it".to_owned());
+    while let Some(session) = next {
+        next = fixture.json(&["show", &session])["retry_of"].as_str().map(str::to_owned);
+        sessions.push(session);
+    }
+    sessions
 }
 
 /// Checks the log of one session: no step starts after its recorded end, and one that is open at a start was ended before.
