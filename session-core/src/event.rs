@@ -15,6 +15,7 @@ pub use self::step::{
     InheritedStep, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason,
 };
 
+pub(crate) use self::step::is_zero;
 use crate::config::SessionConfig;
 use crate::limits::{self, LimitError};
 use crate::owner::{Evidence, Owner, Stop};
@@ -351,11 +352,6 @@ fn check_levels(value: &Value, above: usize) -> Result<(), LimitError> {
     }
     let room = limits::NESTING.saturating_sub(above);
     limits::at_most("record (nesting)", above + levels(value, room), limits::NESTING)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 fn check_note_kind(kind: &str) -> Result<(), LimitError> {

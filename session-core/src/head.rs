@@ -1,6 +1,8 @@
 //! The head: a small view of a session's current state. It is the fold of the log, with texts cut, and the only fold:
 //! state, progress and summaries are derived from it.
 
+mod fit;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,7 +22,8 @@ use crate::time::Timestamp;
 
 /// The current view of a session, at most 4 KiB as JSON.
 ///
-/// Texts are cut to 128 bytes, with control characters replaced by spaces; the log has the full texts.
+/// Texts are cut to 128 bytes as JSON, with control characters replaced by spaces; where all texts together are too long,
+/// some are cut further. The log has the full texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Head {
@@ -95,7 +98,7 @@ pub struct Head {
     /// The completed steps at that checkpoint, from which an attempt that continues there counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_steps: Option<u64>,
-    /// The number of proven deaths since the last such checkpoint or completed iteration.
+    /// The number of proven deaths since the last such checkpoint, completed iteration or completed step.
     #[serde(default)]
     pub deaths: u32,
     /// The exit code of the program that ran last.
@@ -179,7 +182,7 @@ impl Head {
         let SessionConfig { name, operation, project_path, mode, labels, .. } = &**config;
         let project = project_path.as_deref();
         let cwd = origin.as_ref().map(|origin| origin.cwd.as_path()).or(project);
-        Ok(Self {
+        let mut head = Self {
             id,
             tip: record.tip(),
             flushed: record.envelope.flushed,
@@ -212,7 +215,9 @@ impl Head {
             deaths: 0,
             exit_code: None,
             signal: None,
-        })
+        };
+        head.fit();
+        Ok(head)
     }
 
     /// Folds in the next record.
@@ -238,6 +243,7 @@ impl Head {
             self.ended_at = Some(record.envelope.at);
             self.creator = None;
         }
+        self.fit();
         Ok(())
     }
 

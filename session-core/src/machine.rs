@@ -12,7 +12,7 @@ pub use self::program_end::{ProgramEnd, StopRequest};
 pub use self::state::{SessionState, StateName};
 pub use self::table::{Rule, rule};
 
-use crate::event::{EventKind, Role, SessionEvent};
+use crate::event::{EventKind, Role, SessionEvent, is_zero};
 use crate::owner::{Owner, OwnerLoss};
 use crate::reason::{Interruption, PauseReason};
 use crate::record::Record;
@@ -113,11 +113,6 @@ pub struct Lifecycle {
     /// `true` once a step of this attempt was refused: the session cannot complete any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub step_refused: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// The reason why a record may not follow.

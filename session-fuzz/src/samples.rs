@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use serde_json::json;
 use session_core::backend::{Batch, Chain, Expected, FORMAT, SessionStorage as _, UnsealedRecord};
 use session_core::{
-    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, Owner, PauseReason,
-    ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord, Timestamp,
+    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, InheritedStep, Owner,
+    PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, StepEnd, StepFailure, StepIdentity,
+    StepOutcome, StepReason, StoredRecord, Timestamp,
 };
 use session_storage_file::fault::{Content, FaultDisk, Moment};
 use session_storage_file::{FileStorage, FileStorageOptions};
@@ -138,13 +139,42 @@ fn created(name: &str) -> SessionEvent {
 }
 
 fn created_with(config: SessionConfig) -> SessionEvent {
+    let config = Box::new(config);
+    SessionEvent::Created { format: FORMAT, config, creator: owner(0), origin: None, inherits: 0 }
+}
+
+fn inheriting(name: &str, inherits: u64) -> SessionEvent {
+    let mut config = SessionConfig::new("fuzz").name(name).retry_of(SessionId::from_key("fuzz-line"));
+    config.line = config.retry_of;
     SessionEvent::Created {
         format: FORMAT,
         config: Box::new(config),
         creator: owner(0),
         origin: None,
-        inherits: 0,
+        inherits,
     }
+}
+
+fn inherited(outcome: StepOutcome) -> SessionEvent {
+    let step = InheritedStep {
+        step: StepIdentity::nth("build", 1),
+        fingerprint: "b7a1f0c9".into(),
+        reruns: 1,
+        command: Some("make \u{9b}1m".into()),
+        from: SessionId::from_key("fuzz-line"),
+        at: Timestamp::from_millis(1_795_253_400_000).expect("the time is in range"),
+        outcome,
+    };
+    SessionEvent::Inherited { step: Box::new(step) }
+}
+
+fn step(step: StepIdentity) -> SessionEvent {
+    let (fingerprint, because) = ("b7a1f0c9".into(), StepReason::First);
+    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command: Some("make -j8".into()) }
+}
+
+fn step_end(start: u64) -> SessionEvent {
+    SessionEvent::StepCompleted { start, end: StepEnd { value_bytes: Some(8), ..StepEnd::default() } }
 }
 
 fn started() -> SessionEvent {
@@ -193,7 +223,7 @@ fn scripts() -> Vec<Script> {
         .metadata(json!({ "a": [1, null, true, -0.5] }))
         .idempotency_key("key")
         .queued();
-    vec![
+    let mut scripts = vec![
         vec![(vec![created("only created")], Flushed)],
         vec![
             (vec![created("runs"), started()], Flushed),
@@ -257,6 +287,55 @@ fn scripts() -> Vec<Script> {
             ((0..9).map(progress).collect(), Buffered),
             (vec![checkpoint(9)], Flushed),
             ((0..4).map(note).collect(), Buffered),
+        ],
+    ];
+    scripts.extend(step_scripts());
+    scripts
+}
+
+/// Sessions with steps of their own, and with steps of another one.
+fn step_scripts() -> [Script; 2] {
+    use Durability::{Buffered, Flushed};
+    [
+        vec![
+            (vec![created("steps"), started(), step(StepIdentity::nth("build", 1))], Flushed),
+            (
+                vec![
+                    SessionEvent::StepValue { start: 3, part: b"1.2 \xc2\x9b\n".to_vec() },
+                    SessionEvent::StepValue { start: 3, part: b"\xff\0".to_vec() },
+                    step_end(3),
+                ],
+                Flushed,
+            ),
+            (vec![step(StepIdentity::keyed("send", "日本")), step(StepIdentity::nth("build", 2))], Flushed),
+            (vec![interrupted(), resumed(2)], Flushed),
+            (
+                vec![
+                    SessionEvent::StepFailed {
+                        start: 7,
+                        failure: StepFailure { signal: Some(15), unknown: true, ..StepFailure::default() },
+                    },
+                    SessionEvent::StepRefused {
+                        name: "build".into(),
+                        code: "STEP_CHANGED".into(),
+                        message: "it would run another command".into(),
+                    },
+                ],
+                Buffered,
+            ),
+        ],
+        vec![
+            (vec![inheriting("retry", 3)], Flushed),
+            (vec![inherited(StepOutcome::Completed(StepEnd::default()))], Buffered),
+            (
+                vec![
+                    SessionEvent::StepValue { start: 2, part: b"1.2".to_vec() },
+                    inherited(StepOutcome::Unknown { deaths: 2 }),
+                    started(),
+                    step(StepIdentity::nth("build", 2)),
+                ],
+                Flushed,
+            ),
         ],
     ]
 }

@@ -1,7 +1,9 @@
 //! An observer that logs each event through `tracing`.
 
 use session_core::text::visible;
-use session_core::{EventContext, EventKind, RecoveryReport, SessionEvent, SessionObserver};
+use session_core::{
+    EventContext, EventKind, RecoveryReport, SessionEvent, SessionObserver, StepEnd, StepFailure, StepOutcome,
+};
 use tracing::{Level, debug, error, info, trace, warn};
 
 /// An observer that logs one `tracing` event for each session event, with the target `session` and the fields
@@ -11,13 +13,13 @@ use tracing::{Level, debug, error, info, trace, warn};
 /// | level | events |
 /// |---|---|
 /// | error | `failed` |
-/// | warn | `interrupted`; missed events; sessions that could not be recovered |
+/// | warn | `interrupted`; refused steps; missed events; sessions that could not be recovered |
 /// | info | all other state changes and requests for them; recoveries |
-/// | debug | iterations, commands, analyses, checkpoints, notes, kinds of a newer version |
-/// | trace | progress |
+/// | debug | iterations, steps, commands, analyses, checkpoints, notes, kinds of a newer version |
+/// | trace | progress, parts of values of steps |
 ///
-/// Control characters in texts are escaped. Command lines and values (checkpoints, results, answers, notes) are not
-/// logged, because they may hold secrets; they are in the session's log, which only its user can read.
+/// Control characters in texts are escaped. Command lines, values (checkpoints, results, answers, notes, values of
+/// steps) and the reasons of refusals, which quote command lines, are not logged, because they may hold secrets; they are in the session's log, which only its user can read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TracingObserver(());
 
@@ -76,7 +78,7 @@ impl SessionObserver for TracingObserver {
 fn level(kind: EventKind) -> Level {
     match kind {
         EventKind::Failed => Level::ERROR,
-        EventKind::Interrupted => Level::WARN,
+        EventKind::Interrupted | EventKind::StepRefused => Level::WARN,
         EventKind::Created
         | EventKind::Started
         | EventKind::PauseRequested
@@ -88,13 +90,17 @@ fn level(kind: EventKind) -> Level {
         | EventKind::Resumed
         | EventKind::Completed
         | EventKind::Cancelled => Level::INFO,
-        EventKind::ProgressReported => Level::TRACE,
+        EventKind::ProgressReported | EventKind::StepValue => Level::TRACE,
         EventKind::IterationStarted
         | EventKind::IterationCompleted
         | EventKind::CommandExecuted
         | EventKind::AnalysisCompleted
         | EventKind::CheckpointSaved
         | EventKind::Noted
+        | EventKind::Inherited
+        | EventKind::StepStarted
+        | EventKind::StepCompleted
+        | EventKind::StepFailed
         | _ => Level::DEBUG,
     }
 }
@@ -111,6 +117,12 @@ fn message(kind: EventKind) -> &'static str {
         EventKind::ProgressReported => "progress reported",
         EventKind::CheckpointSaved => "checkpoint saved",
         EventKind::Noted => "note recorded",
+        EventKind::Inherited => "step taken over",
+        EventKind::StepStarted => "step started",
+        EventKind::StepValue => "part of a step's value recorded",
+        EventKind::StepCompleted => "step completed",
+        EventKind::StepFailed => "step failed",
+        EventKind::StepRefused => "step refused",
         EventKind::PauseRequested => "pause requested",
         EventKind::ResumeRequested => "resume requested",
         EventKind::CancelRequested => "cancellation requested",
@@ -147,6 +159,15 @@ fn detail(event: &SessionEvent) -> Option<String> {
             parts.join(" ")
         }
         SessionEvent::Noted { kind, .. } => kind.clone(),
+        SessionEvent::Inherited { step } => match step.outcome {
+            StepOutcome::Completed(end) => format!("{}: {}", step.step, step_end(end)),
+            StepOutcome::Unknown { .. } => format!("{}: end unknown", step.step),
+        },
+        SessionEvent::StepStarted { step, because, .. } => format!("{step} ({})", because.name()),
+        SessionEvent::StepValue { part, .. } => format!("{} bytes", part.len()),
+        SessionEvent::StepCompleted { end, .. } => step_end(*end),
+        SessionEvent::StepFailed { failure, .. } => step_failure(failure),
+        SessionEvent::StepRefused { name, code, .. } => format!("{name}: {code}"),
         SessionEvent::PauseRequested { reason, by } | SessionEvent::CancelRequested { reason, by, .. } => {
             format!("{reason} (by {by})")
         }
@@ -159,6 +180,26 @@ fn detail(event: &SessionEvent) -> Option<String> {
         SessionEvent::AnalysisCompleted { .. } | SessionEvent::CheckpointSaved { .. } | _ => String::new(),
     };
     (!text.is_empty()).then(|| visible(&text).into_owned())
+}
+
+fn step_end(end: StepEnd) -> String {
+    let StepEnd { exit_code, duration_ms, .. } = end;
+    if end.skipped {
+        "recorded as done".to_owned()
+    } else {
+        format!("exit code {exit_code} after {duration_ms} ms")
+    }
+}
+
+fn step_failure(failure: &StepFailure) -> String {
+    let how = match (failure.timed_out, failure.exit_code, failure.signal) {
+        (true, ..) => "time limit passed".to_owned(),
+        (false, Some(code), _) => format!("exit code {code}"),
+        (false, None, Some(signal)) => format!("signal {signal}"),
+        (false, None, None) => "ended".to_owned(),
+    };
+    let unknown = if failure.unknown { ", end unknown" } else { "" };
+    format!("{how} after {} ms{unknown}", failure.duration_ms)
 }
 
 #[cfg(test)]

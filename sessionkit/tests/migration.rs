@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use session_testkit::logs::Log;
+use session_testkit::logs::{self, Log};
 use session_testkit::random::Random;
 use sessionkit::backend::SessionStorageExt as _;
 use sessionkit::manager::{Clock as _, Durability, SystemClock};
@@ -60,8 +60,9 @@ async fn fill(store: &Store) -> BTreeMap<SessionId, Vec<String>> {
             Log::new(SessionConfig::new("move").name(format!("work-{n}")).label("n", n.to_string()));
         log.started();
         for step in 0..records.saturating_sub(3) {
-            match random.below(4) {
+            match random.below(5) {
                 0 => log.iteration(),
+                3 => log.completed_step(),
                 1 => log.checkpoint(serde_json::json!({ "step": step, "text": "é\u{202e}\u{0}" })),
                 2 => log.progress(step as u64, records as u64),
                 _ => log.noted("x".repeat(random.below(200))),
@@ -76,7 +77,22 @@ async fn fill(store: &Store) -> BTreeMap<SessionId, Vec<String>> {
         print(store, log.id(), &mut random);
         all.insert(log.id(), log.lines().iter().map(ToString::to_string).collect());
     }
+    // One of them lacks records of steps that it takes over. Sessions whose process may be alive are not migrated.
+    for mut log in logs::of_every_kind() {
+        if log.head().responsible_process().is_some() {
+            continue;
+        }
+        log.take().send(&**store.storage(), Durability::Flushed).await.unwrap();
+        all.insert(log.id(), log.lines().iter().map(ToString::to_string).collect());
+    }
+    assert!(all_lacking(store).await > 0);
     all
+}
+
+/// Returns the number of sessions that cannot start, because they lack records of steps that they take over.
+async fn all_lacking(store: &Store) -> usize {
+    let page = store.storage().list_all(&SessionFilter::all()).await.unwrap();
+    page.heads.iter().filter(|head| head.lifecycle.to_inherit > 0 && !head.state().is_final()).count()
 }
 
 async fn migrate(from: &Store, to: &Store, sessions: usize) {

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::is_zero;
 use crate::config;
 use crate::id::SessionId;
 use crate::limits::{self, LimitError};
@@ -21,12 +20,37 @@ use crate::time::Timestamp;
 /// assert_eq!(StepIdentity::keyed("send", "invoice-17").to_string(), "send[invoice-17]");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "IdentityMembers")]
 pub struct StepIdentity {
     /// The name: at most 128 characters.
     pub name: String,
     /// The occurrence under this name.
     #[serde(flatten)]
     pub occurrence: StepOccurrence,
+}
+
+/// The members of an identity in a record.
+#[derive(Deserialize)]
+struct IdentityMembers {
+    name: String,
+    #[serde(default)]
+    n: Option<u64>,
+    #[serde(default)]
+    key: Option<String>,
+}
+
+impl TryFrom<IdentityMembers> for StepIdentity {
+    type Error = &'static str;
+
+    fn try_from(IdentityMembers { name, n, key }: IdentityMembers) -> Result<Self, Self::Error> {
+        let occurrence = match (n, key) {
+            (Some(n), None) => StepOccurrence::Number(n),
+            (None, Some(key)) => StepOccurrence::Key(key),
+            // Two readers could take different ones of the two, and so two different steps.
+            (Some(_), Some(_)) | (None, None) => return Err("a step has either a number or a key"),
+        };
+        Ok(Self { name, occurrence })
+    }
 }
 
 /// One of the steps with the same name.
@@ -83,6 +107,12 @@ impl fmt::Display for StepIdentity {
             StepOccurrence::Key(key) => write!(f, "[{key}]"),
         }
     }
+}
+
+/// Returns `true` for 0, which records and heads leave out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(crate) const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Checks the name of a step: the rules are those of a session's name.
@@ -248,7 +278,9 @@ mod tests {
             assert_eq!(serde_json::to_string(&step).unwrap(), json);
             assert_eq!(serde_json::from_str::<StepIdentity>(json).unwrap(), step);
         }
-        assert!(serde_json::from_str::<StepIdentity>(r#"{"name":"build"}"#).is_err());
+        for neither in [r#"{"name":"build"}"#, r#"{"name":"build","n":1,"key":"k"}"#] {
+            assert!(serde_json::from_str::<StepIdentity>(neither).is_err(), "{neither}");
+        }
     }
 
     #[test]

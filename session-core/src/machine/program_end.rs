@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Lifecycle;
-use crate::event::SessionEvent;
+use crate::event::{EventKind, SessionEvent};
 use crate::owner::{Evidence, OwnerLoss, Stop, StopSource};
 use crate::reason::{Failure, FailureCause, SessionSummary};
 use crate::time::Timestamp;
@@ -48,9 +48,9 @@ impl ProgramEnd {
         self.signal == Some(signal) || self.exit_code == signal.checked_add(128)
     }
 
-    /// Returns the event that ends a session with this result.
-    #[must_use]
-    pub fn ending(&self) -> SessionEvent {
+    /// Returns the event that ends a session with this result, if no step was refused: see
+    /// [`Lifecycle::ending_of_program`].
+    fn ending(&self) -> SessionEvent {
         let error = match (self.exit_code, self.signal) {
             (Some(0), _) => return SessionEvent::Completed { summary: SessionSummary::new() },
             (Some(code), _) => {
@@ -76,9 +76,9 @@ impl Lifecycle {
     /// session fails, whatever the exit code.
     #[must_use]
     pub fn ending_of_program(&self) -> Option<SessionEvent> {
-        let end = self.result_of_program()?;
-        let is_refused = self.step_refused && end.exit_code == Some(0);
-        Some(if is_refused { SessionEvent::Failed { error: step_refused() } } else { end.ending() })
+        let ending = self.result_of_program()?.ending();
+        let refused = self.step_refused && ending.kind() == EventKind::Completed;
+        Some(if refused { SessionEvent::Failed { error: step_refused() } } else { ending })
     }
 
     /// Returns `true` if the program of this attempt ended with exit code 0, not by a stop, and no step was refused.

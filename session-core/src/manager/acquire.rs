@@ -12,7 +12,7 @@ use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::log_writer::LogWriter;
-use crate::machine::{CancelRequest, ProgramEnd};
+use crate::machine::CancelRequest;
 use crate::owner::Owner;
 use crate::storage::Durability;
 
@@ -72,7 +72,7 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -
 /// Returns the ending that a session gets from the next process that claims it, if its log has decided that.
 fn ending_of_unowned(head: &Head) -> Option<SessionEvent> {
     let cancelled = |request: &CancelRequest| SessionEvent::Cancelled { reason: request.reason.clone() };
-    let result = head.lifecycle.result_of_program().map(ProgramEnd::ending);
+    let result = head.lifecycle.ending_of_program();
     result.or_else(|| head.lifecycle.requests.cancel.as_ref().map(cancelled))
 }
 

@@ -151,6 +151,10 @@ async fn find_or_acquire<M: SessionManager + ?Sized>(
             {
                 return Ok(KeyedSession::Existing(id));
             }
+            // It lacks steps that it takes over, so that no start can succeed until it has them.
+            SessionState::Created if head.lifecycle.to_inherit > 0 => {
+                return manager.start_session(id).await.map(KeyedSession::Acquired);
+            }
             // No owner yet. If two processes start it, one append succeeds.
             SessionState::Created => manager.start_session(id).await,
             SessionState::Running { .. } | SessionState::Paused { .. }

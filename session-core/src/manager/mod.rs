@@ -43,6 +43,7 @@ mod engine;
 mod events;
 mod ext;
 mod extensions;
+mod finish;
 mod follow;
 mod identity;
 mod leftovers;

@@ -356,7 +356,8 @@ fn plan(
         );
     }
     if head.lifecycle.to_inherit > 0 {
-        let message = "its creator died before it had taken over all steps of the session that it retries";
+        let message =
+            "its creator died before it had taken over all steps: a retry takes them from its predecessor";
         return Plan::Append(and(crash(message.to_owned())), RecoveryOutcome::Failed);
     }
     // What a person stopped or paused, only a person resumes.

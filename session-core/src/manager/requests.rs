@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::finish::finish;
 use super::locked_session::LockedSession;
 use super::ownership::OwnerStatus;
 use super::request_handling::RequestHandling;
-use super::session::{Session, finish};
+use super::session::Session;
 use super::work_events::{check_work_event, durability_of};
 use crate::error::{Result, SessionError};
 use crate::event::{EventKind, Role, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{CancelRequest, ProgramEnd, SessionState, StateName};
+use crate::machine::{CancelRequest, Lifecycle, SessionState, StateName, TransitionError};
 use crate::presence::Liveness;
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::Tip;
@@ -52,8 +53,17 @@ pub(super) async fn inherit(engine: &Engine, id: SessionId, events: Vec<SessionE
     {
         return Err(SessionError::InvalidArgument { what: format!("`{}` is not inherited", other.kind()) });
     }
+    let decide = |head: &Head| {
+        if head.state().name() == StateName::Created {
+            return Ok(events.clone());
+        }
+        // The machine allows a `step_value` later too, but that is one of a step of the owner.
+        let (state, allowed) = (Some(head.state().name()), Lifecycle::allowed(Some(&head.lifecycle)));
+        let source = TransitionError::IllegalTransition { state, event: EventKind::Inherited, allowed };
+        Err(SessionError::Transition { id, source })
+    };
     let mut session = LockedSession::lock(engine, id).await;
-    session.append(Durability::Buffered, |_: &Head| Ok(events.clone())).await.map(drop)
+    session.append(Durability::Buffered, decide).await.map(drop)
 }
 
 /// Appends events that only the owner may append to a session that this manager does not own: fails with the error of
@@ -142,7 +152,7 @@ fn cancel_events(engine: &Engine, request: CancelRequest) -> [SessionEvent; 2] {
 
 /// Returns the events that cancel a session without an owner. A program that had ended before keeps its own result.
 fn cancel_unowned(head: &Head, asked: &SessionEvent, cancelled: &SessionEvent) -> Vec<SessionEvent> {
-    match head.lifecycle.result_of_program().map(ProgramEnd::ending) {
+    match head.lifecycle.ending_of_program() {
         Some(result) => vec![result],
         None => vec![asked.clone(), cancelled.clone()],
     }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use session_core::backend::{Envelope, Sum};
 use session_core::{
-    Changes, Evidence, ExecutionMode, Head, LockFolderId, Origin, PauseReason, ProgressReport, SessionConfig,
-    SessionEvent, SessionId, SessionSummary, limits,
+    Changes, Evidence, ExecutionMode, Failure, FailureCause, Head, LockFolderId, Origin, PauseReason,
+    ProgressReport, Record, SessionConfig, SessionEvent, SessionId, SessionSummary, StepIdentity, StepReason,
+    Stop, StopSource, limits,
 };
 
 use crate::hostile;
@@ -20,12 +22,13 @@ fn size(head: &Head) -> usize {
 fn largest() -> Log {
     let long = "\"".repeat(200);
     let labels: BTreeMap<String, String> = [("k".to_owned(), "v".repeat(1024 - 8))].into();
-    let mut config = SessionConfig::new("o".repeat(128)).name("n".repeat(128));
+    let mut config = SessionConfig::new("\"".repeat(128)).name("\"".repeat(128));
     assert_eq!(serde_json::to_string(&labels).unwrap().len(), limits::LABEL_BYTES);
     config.labels = labels;
-    config.mode = ExecutionMode::Worktree { name: "w".repeat(128) };
+    config.mode = ExecutionMode::Worktree { name: "\"".repeat(128) };
     config.parent = Some(SessionId::random());
     config.retry_of = Some(SessionId::random());
+    config.line = Some(SessionId::random());
     config.max_iterations = Some(u64::MAX);
     let mut large = owner(0);
     (large.host, large.machine, large.boot) = ("h".repeat(99), "m".repeat(64), "b".repeat(64));
@@ -55,64 +58,169 @@ fn largest() -> Log {
         main: false,
         stop: None,
     });
+    grown.push(SessionEvent::StopRequested { signal: i32::MIN });
+    grown.push(SessionEvent::CommandExecuted {
+        command: long.clone(),
+        exit_code: Some(i32::MIN),
+        signal: Some(i32::MIN),
+        duration_ms: 0,
+        output_bytes: 0,
+        main: true,
+        stop: Some(Stop { signal: i32::MIN, by: StopSource::Signal }),
+    });
     grown.push(SessionEvent::CheckpointSaved { state: json!(null), resumable: true });
     let mut report = ProgressReport::new().step(&long).phase(&long);
     report.percent = Some(1.234_567_890_123_456_7e-300);
     (report.completed_steps, report.total_steps, report.eta) =
         (Some(u64::MAX), Some(u64::MAX), Some(u64::MAX));
     grown.push(SessionEvent::ProgressReported { report });
+    grown.push(SessionEvent::StepStarted {
+        step: StepIdentity::keyed("\"".repeat(limits::NAME_CHARS), "\"".repeat(limits::STEP_KEY_BYTES)),
+        fingerprint: long.clone(),
+        because: StepReason::First,
+        reruns: u64::MAX,
+        command: Some(long.clone()),
+    });
+    let (name, code) = ("n".to_owned(), "STEP_CHANGED".to_owned());
+    grown.push(SessionEvent::StepRefused { name, code, message: long.clone() });
     grown.push(SessionEvent::PauseRequested { reason: long.clone(), by: long.clone() });
     grown.push(SessionEvent::CancelRequested { reason: long.clone(), by: long, force: true });
     grown
 }
 
-/// Sets the numbers that a log of this length cannot reach to their largest number of digits.
-fn with_old_numbers(log: &Log) -> Head {
+/// Returns the head after one more event, when each number that counts up has its largest value.
+fn after_long_life(log: &Log, event: SessionEvent) -> Head {
     let mut json = serde_json::to_value(log.head()).unwrap();
     for path in [
-        "/tip/revision",
         "/flushed",
         "/lifecycle/iteration",
         "/lifecycle/iterations_completed",
         "/lifecycle/state/running/iteration",
+        "/lifecycle/requests/answer",
+        "/lifecycle/to_inherit",
         "/ran_ms",
         "/samples",
         "/totals/commands",
         "/totals/commands_failed",
+        "/steps/completed",
+        "/steps/failed",
+        "/steps/open",
         "/checkpoint",
     ] {
         if let Some(number) = json.pointer_mut(path) {
             *number = json!(u64::MAX);
         }
     }
+    json["tip"]["revision"] = json!(u64::MAX - 1);
     json["lifecycle"]["attempt"] = json!(u32::MAX);
     json["deaths"] = json!(u32::MAX);
-    serde_json::from_value(json).unwrap()
+    let mut head: Head = serde_json::from_value(json).unwrap();
+    let (attempt, at) = (head.lifecycle.attempt_for(event.kind()), head.updated_at);
+    let envelope = Envelope { seq: u64::MAX, at, attempt, flushed: u64::MAX - 1 };
+    head.apply(&Record { envelope, event, sum: Sum::from_u64(u64::MAX) }).unwrap();
+    head
 }
 
 #[test]
 fn the_largest_possible_head_fits() {
     let long = || "\"".repeat(200);
+    let note = || SessionEvent::Noted { kind: "v.n".to_owned(), data: json!(null) };
+    let created = {
+        let mut created = Log::new();
+        let Some(SessionEvent::Created { config, creator, origin, .. }) =
+            largest().read().first().map(|record| record.event.clone())
+        else {
+            unreachable!()
+        };
+        created.push(SessionEvent::Created { format: 1, config, creator, origin, inherits: u64::MAX });
+        created.push(SessionEvent::CancelRequested { reason: long(), by: long(), force: true });
+        created
+    };
     let running = largest();
-    let mut interrupted = running.clone();
-    interrupted.push(SessionEvent::Interrupted { evidence: Evidence::Forced { by: long() } });
-    interrupted.push(SessionEvent::ResumeRequested { by: long() });
+    let mut unowned = running.clone();
+    unowned.push(SessionEvent::Interrupted { evidence: Evidence::Forced { by: long() } });
     let mut paused = running.clone();
     paused.push(SessionEvent::Paused { reason: PauseReason::AwaitingInput(long()) });
     paused.push(SessionEvent::ResumeRequested { by: long() });
     paused.push(SessionEvent::InputProvided { value: json!(null), by: long() });
-    let mut completed = running.clone();
+    // A refused step prevents completion: another attempt completes the session.
+    let mut again = unowned.clone();
+    again.push(SessionEvent::Resumed { owner: owner(1) });
     let mut summary = SessionSummary::new().message(long());
     (summary.iterations, summary.commands, summary.files_changed) = (u64::MAX, u64::MAX, u64::MAX);
     (summary.lines_added, summary.lines_removed, summary.commits) = (u64::MAX, u64::MAX, u64::MAX);
     summary.duration_ms = u64::MAX;
-    completed.push(SessionEvent::Completed { summary });
-    for log in [running, interrupted, paused, completed] {
-        let state = log.head().state().name();
-        let size = size(&with_old_numbers(&log));
-        println!("{state}: at most {size} bytes");
+    let failed = || SessionEvent::Failed { error: Failure::new(FailureCause::Timeout, long()) };
+    for (log, last) in [
+        (&created, note()),
+        (&created, failed()),
+        (&running, note()),
+        (&running, failed()),
+        (&running, SessionEvent::Cancelled { reason: long() }),
+        (&paused, note()),
+        (&unowned, SessionEvent::ResumeRequested { by: long() }),
+        (&again, SessionEvent::Completed { summary }),
+    ] {
+        let head = after_long_life(log, last);
+        let (state, size) = (head.state().name(), size(&head));
+        println!("{state}: at most {size} bytes, {} of them texts", texts(&head));
         assert!(size <= limits::HEAD_BYTES, "{state}: {size} bytes");
+        // With the 1280 bytes of text below which no text is cut further.
+        assert!(size - texts(&head) <= limits::HEAD_BYTES - 1280, "{state}");
     }
+}
+
+/// Returns the size of the texts that a log can choose, as JSON.
+fn texts(head: &Head) -> usize {
+    let json = serde_json::to_value(head).unwrap();
+    let mut texts: Vec<Value> = [
+        "/name",
+        "/operation",
+        "/command",
+        "/cwd",
+        "/worktree",
+        "/progress/step",
+        "/progress/phase",
+        "/steps/newest",
+        "/creator/host",
+        "/creator/machine",
+        "/creator/boot",
+        "/lifecycle/owner/host",
+        "/lifecycle/owner/machine",
+        "/lifecycle/owner/boot",
+        "/lifecycle/requests/pause/reason",
+        "/lifecycle/requests/pause/by",
+        "/lifecycle/requests/cancel/reason",
+        "/lifecycle/requests/cancel/by",
+        "/lifecycle/requests/resume",
+        "/lifecycle/state/paused/reason/awaiting_input",
+        "/lifecycle/state/paused/reason/interrupted/text",
+        "/lifecycle/state/completed/summary/message",
+        "/lifecycle/state/failed/error/message",
+        "/lifecycle/state/cancelled/reason",
+    ]
+    .iter()
+    .filter_map(|path| json.pointer(path).cloned())
+    .collect();
+    for (key, value) in &head.labels {
+        texts.extend([json!(key), json!(value)]);
+    }
+    texts.iter().map(|text| text.to_string().len() - 2).sum()
+}
+
+/// Texts are cut further only where all together are too long: a list of sessions shows the others as before.
+#[test]
+fn a_long_text_alone_is_cut_to_128_bytes() {
+    let text = "x".repeat(200);
+    let mut log = Log::new();
+    let config = Box::new(SessionConfig::new("o").name("n").label("k", "v".repeat(900)));
+    let origin = Some(Origin::new(vec![text.clone()], "/srv".into()));
+    log.push(SessionEvent::Created { format: 1, config, creator: owner(0), origin, inherits: 0 });
+    log.push(SessionEvent::CancelRequested { reason: text.clone(), by: text, force: false });
+    let head = log.head();
+    let cancel = head.lifecycle.requests.cancel.as_ref().unwrap();
+    assert_eq!(head.command.as_ref().unwrap().len(), 128);
+    assert_eq!((cancel.reason.len(), cancel.by.len()), (128, 64));
 }
 
 #[test]

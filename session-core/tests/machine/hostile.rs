@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use session_core::{
-    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Interruption, Origin, Owner,
-    OwnerLoss, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary,
+    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, InheritedStep, Interruption,
+    Origin, Owner, OwnerLoss, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId,
+    SessionSummary, StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, limits,
 };
 
 use crate::oracle::{Random, Step};
@@ -119,12 +120,35 @@ fn owner(random: &mut Random, n: u8) -> Owner {
     owner
 }
 
-fn config(random: &mut Random) -> SessionConfig {
+fn name(random: &mut Random) -> String {
     let mut name = plain(random, 512);
     if name.is_empty() || name.starts_with(['-', '@']) {
         name.insert(0, 'n');
     }
-    let name: String = name.chars().take(128).collect();
+    name.chars().take(128).collect()
+}
+
+fn identity(random: &mut Random) -> StepIdentity {
+    let name = name(random);
+    if random.below(2) == 0 {
+        StepIdentity::nth(name, number(random).max(1))
+    } else {
+        StepIdentity::keyed(name, plain(random, limits::STEP_KEY_BYTES))
+    }
+}
+
+fn step_end(random: &mut Random) -> StepEnd {
+    StepEnd {
+        exit_code: code(random),
+        duration_ms: number(random),
+        value_bytes: maybe(random, number),
+        too_long: random.below(2) == 0,
+        skipped: random.below(2) == 0,
+    }
+}
+
+fn config(random: &mut Random) -> SessionConfig {
+    let name = name(random);
     let mut operation = plain(random, 512);
     if operation.is_empty() {
         operation.push('o');
@@ -147,6 +171,7 @@ fn config(random: &mut Random) -> SessionConfig {
     config.deadline_ms = maybe(random, number);
     config.parent = maybe(random, |_| SessionId::random());
     config.retry_of = maybe(random, |_| SessionId::random());
+    config.line = maybe(random, |_| SessionId::random());
     config.queued = random.below(4) == 0;
     config
 }
@@ -172,7 +197,7 @@ fn changes(random: &mut Random) -> Changes {
 /// Fills the event of a step with hostile values, except for what the machine reads.
 pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
     match step.event() {
-        SessionEvent::Created { .. } => SessionEvent::Created {
+        SessionEvent::Created { inherits, .. } => SessionEvent::Created {
             format: 1,
             config: Box::new(config(random)),
             creator: owner(random, step.owner),
@@ -181,7 +206,7 @@ pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
                     .env(BTreeMap::from([(text(random), text(random))]))
                     .inherited(vec![text(random)])
             }),
-            inherits: 0,
+            inherits,
         },
         SessionEvent::Started { .. } => SessionEvent::Started { owner: owner(random, step.owner) },
         SessionEvent::Resumed { .. } => SessionEvent::Resumed { owner: owner(random, step.owner) },
@@ -265,6 +290,65 @@ pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
             SessionEvent::Failed { error }
         }
         SessionEvent::Cancelled { .. } => SessionEvent::Cancelled { reason: text(random) },
+        other => of_step(random, other),
+    }
+}
+
+/// Fills the event of a step of the work, except for what the machine reads.
+fn of_step(random: &mut Random, event: SessionEvent) -> SessionEvent {
+    match event {
+        SessionEvent::Inherited { step: inherited } => SessionEvent::Inherited {
+            step: Box::new(InheritedStep {
+                step: identity(random),
+                fingerprint: within(random, limits::STEP_KEY_BYTES),
+                reruns: number(random),
+                command: maybe(random, |random| within(random, limits::STEP_TEXT_BYTES)),
+                from: SessionId::random(),
+                at: inherited.at,
+                outcome: match inherited.outcome {
+                    StepOutcome::Completed(_) => StepOutcome::Completed(step_end(random)),
+                    StepOutcome::Unknown { .. } => StepOutcome::Unknown { deaths: number(random) },
+                },
+            }),
+        },
+        SessionEvent::StepStarted { .. } => SessionEvent::StepStarted {
+            step: identity(random),
+            fingerprint: within(random, limits::STEP_KEY_BYTES),
+            because: StepReason::ALL[random.below(StepReason::ALL.len())],
+            reruns: number(random),
+            command: maybe(random, |random| within(random, limits::STEP_TEXT_BYTES)),
+        },
+        SessionEvent::StepValue { .. } => {
+            let length = [0, 1, 300, limits::VALUE_PART_BYTES][random.below(4)];
+            let bytes = random.next().to_le_bytes();
+            // Text, or bytes that are none: each has a form of its own.
+            let part = if random.below(2) == 0 {
+                text(random).into_bytes()
+            } else {
+                bytes.iter().copied().cycle().take(length).collect()
+            };
+            SessionEvent::StepValue { start: number(random), part }
+        }
+        SessionEvent::StepCompleted { end, .. } => SessionEvent::StepCompleted {
+            start: number(random),
+            end: StepEnd { skipped: end.skipped, ..step_end(random) },
+        },
+        SessionEvent::StepFailed { failure, .. } => SessionEvent::StepFailed {
+            start: number(random),
+            failure: StepFailure {
+                exit_code: maybe(random, code),
+                signal: maybe(random, code),
+                duration_ms: number(random),
+                timed_out: random.below(2) == 0,
+                unknown: failure.unknown,
+                error: maybe(random, |random| within(random, limits::STEP_TEXT_BYTES)),
+            },
+        },
+        SessionEvent::StepRefused { .. } => SessionEvent::StepRefused {
+            name: identity(random).name,
+            code: within(random, limits::STEP_BYTES),
+            message: within(random, limits::STEP_TEXT_BYTES),
+        },
         other => other,
     }
 }

@@ -14,4 +14,5 @@ mod model;
 mod oracle;
 mod regressions;
 mod replay;
+mod steps;
 mod table;

@@ -7,21 +7,28 @@ use std::sync::OnceLock;
 use serde_json::json;
 use session_core::backend::{Lifecycle, Sum};
 use session_core::{
-    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Interruption, Owner, OwnerLoss,
-    PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Stop,
+    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, InheritedStep, Interruption,
+    Owner, OwnerLoss, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
+    SessionState, SessionSummary, StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, Stop,
     StopSource, Timestamp, TransitionError,
 };
 
-/// Section 5 of the design, row by row: event | who | allowed in | if | leads to | and then.
+/// Sections 5 and 8 of the design, row by row: event | who | allowed in | if | leads to | and then.
 const TABLE: &str = "
-created             | A   | nothing                |           | Created   |
-started             | U   | Created                |           | Running   | owned
+created             | A   | nothing                |           | Created   | inherits
+started             | U   | Created                | complete  | Running   | owned
+inherited           | A   | Created                | missing   | same      | took_over
 iteration_started   | O   | Running                | next      | same      | open
 iteration_completed | O   | Running                | that_open | same      | done
 command_executed    | O   | Running Paused         |           | same      | program
 analysis_completed  | O   | Running                |           | same      |
 checkpoint_saved    | O   | Running                |           | same      |
 progress_reported   | O   | Running                |           | same      |
+step_started        | O   | Running                |           | same      |
+step_value          | O   | Created Running Paused | missing   | same      | took_over
+step_completed      | O   | Running Paused         |           | same      |
+step_failed         | O   | Running Paused         |           | same      |
+step_refused        | O   | Running Paused         |           | same      | refused
 noted               | O A | Created Running Paused |           | same      |
 pause_requested     | A   | Running                |           | same      | pause_pending
 resume_requested    | A   | Paused                 |           | same      | resume_pending
@@ -86,7 +93,13 @@ fn forms(event: &str) -> u8 {
     match event {
         "paused" => 4,
         "interrupted" => 8,
-        "cancel_requested" | "checkpoint_saved" | "iteration_completed" => 2,
+        "cancel_requested"
+        | "checkpoint_saved"
+        | "iteration_completed"
+        | "inherited"
+        | "step_completed"
+        | "step_failed" => 2,
+        "created" => 3,
         "command_executed" | "failed" => 5,
         _ => 1,
     }
@@ -109,7 +122,7 @@ impl Step {
                 config: Box::new(SessionConfig::new("work").name("n")),
                 creator: owner(0),
                 origin: None,
-                inherits: 0,
+                inherits: self.form.into(),
             },
             "started" => SessionEvent::Started { owner: owner(self.owner) },
             "iteration_started" => SessionEvent::IterationStarted { number: self.number },
@@ -181,6 +194,34 @@ impl Step {
                 ),
             },
             "cancelled" => SessionEvent::Cancelled { reason: text() },
+            _ => self.event_of_step(),
+        }
+    }
+
+    fn event_of_step(self) -> SessionEvent {
+        match self.kind() {
+            "inherited" => SessionEvent::Inherited { step: Box::new(inherited(self.form)) },
+            "step_started" => SessionEvent::StepStarted {
+                step: StepIdentity::nth("build", 1),
+                fingerprint: "f".to_owned(),
+                because: StepReason::First,
+                reruns: 0,
+                command: None,
+            },
+            "step_value" => SessionEvent::StepValue { start: 2, part: b"v".to_vec() },
+            "step_completed" => {
+                let end = StepEnd { skipped: self.form == 1, ..StepEnd::default() };
+                SessionEvent::StepCompleted { start: 2, end }
+            }
+            "step_failed" => {
+                let failure = StepFailure { unknown: self.form == 1, ..StepFailure::default() };
+                SessionEvent::StepFailed { start: 2, failure }
+            }
+            "step_refused" => SessionEvent::StepRefused {
+                name: "build".to_owned(),
+                code: "STEP_CHANGED".to_owned(),
+                message: "why".to_owned(),
+            },
             other => unreachable!("{other} is not in the table"),
         }
     }
@@ -196,6 +237,23 @@ impl Step {
             event: self.event(),
             sum: Sum::from_u64(seq),
         }
+    }
+}
+
+/// Returns a step that was completed in an earlier session, or whose end is unknown.
+fn inherited(form: u8) -> InheritedStep {
+    InheritedStep {
+        step: StepIdentity::nth("build", 1),
+        fingerprint: "f".to_owned(),
+        reruns: 0,
+        command: None,
+        from: SessionId::from_bytes([7; 16]),
+        at: instant(0),
+        outcome: if form == 0 {
+            StepOutcome::Completed(StepEnd::default())
+        } else {
+            StepOutcome::Unknown { deaths: 1 }
+        },
     }
 }
 
@@ -266,6 +324,10 @@ pub(crate) struct Model {
     /// Success of the program in this attempt, and `true` if a person had stopped it.
     pub(crate) program: Option<(bool, bool)>,
     pub(crate) loss: Option<&'static str>,
+    /// The records of taken-over steps that the session was created for and does not have yet.
+    pub(crate) missing: u64,
+    /// A step of this attempt was refused.
+    pub(crate) refused: bool,
 }
 
 impl Model {
@@ -284,6 +346,8 @@ impl Model {
         stop_pending: false,
         program: None,
         loss: None,
+        missing: 0,
+        refused: false,
     };
 
     pub(crate) fn is_final(&self) -> bool {
@@ -305,8 +369,8 @@ impl Model {
         let only_owner = row.who == ["O"];
         let had_owners = matches!(self.state, "Running" | "Paused");
         let stranger = row.event == "resumed" && self.owner.is_some_and(|owner| owner != step.owner);
-        // A program that had succeeded completes its session, whichever process appends that.
-        let succeeded = self.program == Some((true, false));
+        // A program that had succeeded completes its session, whichever process appends that: but never after a refusal.
+        let succeeded = self.program == Some((true, false)) && !self.refused;
         let only_owner = only_owner && !(row.event == "completed" && succeeded);
         if had_owners && owner_kind && (!right_attempt || stranger || (only_owner && self.owner.is_none())) {
             return Err(Refusal::Fenced);
@@ -317,7 +381,10 @@ impl Model {
             "that_open" => self.open,
             "awaiting" => self.pause == Some(1),
             "owned" => self.owner.is_some(),
-            "succeeded" => self.state == "Running" || (succeeded && self.owner.is_none()),
+            "succeeded" if self.state == "Running" => !self.refused,
+            "succeeded" => succeeded && self.owner.is_none(),
+            "complete" => self.missing == 0,
+            "missing" => self.state != "Created" || self.missing > 0,
             other => unreachable!("condition {other}"),
         };
         if !row.allowed.contains(&self.state) || !holds {
@@ -358,8 +425,12 @@ impl Model {
             match *effect {
                 "afresh" if self.owner.is_none() => {
                     (next.stop_pending, next.program, next.loss) = (false, None, None);
+                    next.refused = false;
                 }
-                "afresh" => {}
+                "inherits" => next.missing = step.form.into(),
+                "took_over" if self.state == "Created" => next.missing = self.missing - 1,
+                "afresh" | "took_over" => {}
+                "refused" => next.refused = true,
                 "stop_pending" => next.stop_pending = true,
                 "program" => {
                     let first = step.form >= 2;
@@ -393,6 +464,8 @@ impl Model {
                         attempt: next.attempt,
                         highest: next.highest,
                         completed: next.completed,
+                        // "A session that lacks one is never started": its retry must see that it lacks one.
+                        missing: next.missing,
                         ..Self::NOTHING
                     };
                 }
@@ -443,6 +516,8 @@ impl Model {
             stop_pending: life.stop_requested.is_some(),
             program: life.program_end.map(|end| (end.exit_code == Some(0), end.stop.is_some())),
             loss: life.loss.map(OwnerLoss::name),
+            missing: life.to_inherit,
+            refused: life.step_refused,
         }
     }
 

@@ -12,6 +12,7 @@ fn class(model: &Model) -> impl Ord + use<> {
     let Model { state, pause, owner, open, pause_pending, resume_pending, cancel_pending, answered, .. } =
         model.clone();
     (
+        (model.program, model.missing, model.refused),
         (state, pause, owner, open),
         (pause_pending, resume_pending, cancel_pending, answered),
         (model.attempt.min(2), model.completed.min(2), model.highest - model.completed),

@@ -53,6 +53,8 @@ enum Before {
     PausedAndTerm,
     Succeeded,
     SucceededWhilePaused,
+    /// It succeeded although one of its steps was refused.
+    SucceededAfterRefusal,
     Exited3,
     /// The program died of the signal that had reached the owner.
     TermOfBoth,
@@ -72,8 +74,16 @@ async fn lost(before: Before) -> (World, SessionId, InMemorySessionManager) {
     if matches!(before, Before::Term | Before::PausedAndTerm | Before::TermOfBoth) {
         session.record_stop_request(15).await.unwrap();
     }
+    if before == Before::SucceededAfterRefusal {
+        let (name, code) = ("build".to_owned(), "STEP_CHANGED".to_owned());
+        let refused =
+            SessionEvent::StepRefused { name, code, message: "it would run another command".to_owned() };
+        session.end_step(vec![refused], Durability::Flushed).await.unwrap();
+    }
     let end = match before {
-        Before::Succeeded | Before::SucceededWhilePaused => Some(executed(Some(0), None, None)),
+        Before::Succeeded | Before::SucceededWhilePaused | Before::SucceededAfterRefusal => {
+            Some(executed(Some(0), None, None))
+        }
         Before::Exited3 => Some(executed(Some(3), None, None)),
         Before::TermOfBoth => Some(executed(None, Some(15), None)),
         Before::StoppedByKey => Some(executed(Some(130), None, Some(KEY))),
@@ -100,6 +110,7 @@ async fn recovery_acts_on_what_no_person_stopped() {
         (Before::PausedAndTerm, O::Paused, S::Paused, Some(L::Interrupted), false, 0),
         (Before::Succeeded, O::Completed, S::Completed, None, true, 1),
         (Before::SucceededWhilePaused, O::Completed, S::Completed, None, false, 1),
+        (Before::SucceededAfterRefusal, O::Failed, S::Failed, None, true, 1),
         (Before::Exited3, O::Failed, S::Failed, None, true, 1),
         (Before::TermOfBoth, O::Resumed, S::Running, None, true, 0),
         (Before::StoppedByKey, O::Paused, S::Paused, Some(L::Stopped), false, 0),
@@ -133,6 +144,7 @@ async fn a_person_resumes_everything_that_has_no_result() {
         (Before::StoppedByTerm, Ok(2)),
         (Before::Succeeded, Err(E::IllegalTransition)),
         (Before::SucceededWhilePaused, Err(E::IllegalTransition)),
+        (Before::SucceededAfterRefusal, Err(E::WorkFailed)),
         (Before::Exited3, Err(E::WorkFailed)),
     ] {
         let (_world, id, manager) = lost(before).await;
@@ -152,6 +164,7 @@ async fn a_cancel_after_the_end_of_the_program_keeps_its_result() {
         (Before::Nothing, StateName::Cancelled),
         (Before::StoppedByKey, StateName::Cancelled),
         (Before::Succeeded, StateName::Completed),
+        (Before::SucceededAfterRefusal, StateName::Failed),
         (Before::Exited3, StateName::Failed),
     ] {
         let (_world, id, manager) = lost(before).await;
@@ -186,7 +199,13 @@ async fn a_death_long_after_a_stop_signal_is_judged_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_completes_a_session_whose_program_did_not_succeed() {
-    for before in [Before::Nothing, Before::Exited3, Before::StoppedByTerm, Before::Succeeded] {
+    for before in [
+        Before::Nothing,
+        Before::Exited3,
+        Before::StoppedByTerm,
+        Before::Succeeded,
+        Before::SucceededAfterRefusal,
+    ] {
         let (_world, id, manager) = lost(before).await;
         let refused = manager.complete_session(id, SessionSummary::new()).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::Fenced, "{before:?}");

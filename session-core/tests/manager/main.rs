@@ -16,4 +16,5 @@ mod ownership;
 mod recovery;
 mod regressions;
 mod run;
+mod steps;
 mod wrapper;

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use session_core::backend::{Chain, UnsealedRecord};
 use session_core::{
-    Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, Input,
-    InstanceId, Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport, Record, SessionConfig,
-    SessionEvent, SessionId, SessionOptions, SessionSummary, Stop, StopSource, Terminal,
+    Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head,
+    InheritedStep, Input, InstanceId, Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport,
+    Record, SessionConfig, SessionEvent, SessionId, SessionOptions, SessionSummary, StepEnd, StepFailure,
+    StepIdentity, StepOutcome, StepReason, Stop, StopSource, Terminal,
 };
 
 use crate::support::{instant, read};
@@ -113,6 +114,23 @@ fn fixtures_cover_every_reason_evidence_cause_and_change() {
         r#""cause":"crash""#,
         r#""cause":"spawn""#,
         r#""cause":"panic""#,
+        r#""n":1"#,
+        r#""key":""#,
+        r#""because":"first""#,
+        r#""because":"failed""#,
+        r#""because":"unknown""#,
+        r#""because":"changed""#,
+        r#""because":"input""#,
+        r#""because":"age""#,
+        r#""part":""#,
+        r#""part":{"base64":""#,
+        r#""too_long":true"#,
+        r#""skipped":true"#,
+        r#""timed_out":true"#,
+        r#""unknown":true"#,
+        r#""outcome":{"completed":{"exit_code":0"#,
+        r#""outcome":{"unknown":{}}"#,
+        r#""outcome":{"unknown":{"deaths":2}}"#,
         r#""mode":{"worktree":{"name":"#,
         r#""kind":"added""#,
         r#""kind":"modified""#,
@@ -188,6 +206,8 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("output", "aaaaaaaa-2222-4333-8444-555555555555".parse().unwrap(), output()),
         ("terminal", "bbbbbbbb-2222-4333-8444-555555555555".parse().unwrap(), terminal()),
         ("lock-folder", "99999999-2222-4333-8444-555555555555".parse().unwrap(), lock_folder()),
+        ("steps", "cccccccc-2222-4333-8444-555555555555".parse().unwrap(), steps()),
+        ("inherited", "cccccccc-2222-4333-8444-555555555556".parse().unwrap(), inherited()),
     ]
 }
 
@@ -499,6 +519,112 @@ fn lock_folder() -> Vec<SessionEvent> {
         SessionEvent::Started { owner: owner(1) },
         SessionEvent::Interrupted { evidence: Evidence::LockReleased },
         SessionEvent::Resumed { owner: owner(2) },
+    ]
+}
+
+/// Steps with each reason to run and each end, refusals, and an attempt that a pause and a death divide.
+fn steps() -> Vec<SessionEvent> {
+    let start = |step, because, reruns, command: Option<&str>| SessionEvent::StepStarted {
+        step,
+        fingerprint: "b7a1f0c95e2d4386a1f42c5b8e907d13".to_owned(),
+        because,
+        reruns,
+        command: command.map(str::to_owned),
+    };
+    let complete = |start, end| SessionEvent::StepCompleted { start, end };
+    let fail = |start, failure| SessionEvent::StepFailed { start, failure };
+    let refused = |name: &str, code: &str, message: &str| SessionEvent::StepRefused {
+        name: name.to_owned(),
+        code: code.to_owned(),
+        message: message.to_owned(),
+    };
+    let version = || StepIdentity::nth("version", 1);
+    let build = || StepIdentity::nth("build", 2);
+    let send = || StepIdentity::keyed("send \"all\"", "invoice 17/ä");
+    let mut events = begun();
+    events.extend([
+        start(version(), StepReason::First, 0, Some("./next-version")),
+        SessionEvent::StepValue { start: 3, part: b"1.2\n".to_vec() },
+        SessionEvent::StepValue { start: 3, part: b"caf\xe9\0".to_vec() },
+        complete(3, StepEnd { duration_ms: 12, value_bytes: Some(9), ..StepEnd::default() }),
+        start(build(), StepReason::First, 0, None),
+        fail(7, StepFailure { exit_code: Some(2), duration_ms: 1_500, ..StepFailure::default() }),
+        start(build(), StepReason::Failed, 0, None),
+        start(send(), StepReason::First, 0, Some("./send 17")),
+        SessionEvent::Paused { reason: PauseReason::Requested("lunch".to_owned()) },
+        fail(9, StepFailure { duration_ms: 60_000, timed_out: true, ..StepFailure::default() }),
+        refused("send", "STEP_OPEN", "a step with this name is open"),
+        SessionEvent::Interrupted { evidence: Evidence::LockReleased },
+        SessionEvent::Resumed { owner: owner(1) },
+        start(send(), StepReason::Unknown, 0, Some("./send 17")),
+        fail(
+            16,
+            StepFailure {
+                signal: Some(15),
+                duration_ms: 3,
+                unknown: true,
+                error: Some("ended by signal TERM".to_owned()),
+                ..StepFailure::default()
+            },
+        ),
+        complete(16, StepEnd { skipped: true, ..StepEnd::default() }),
+        start(version(), StepReason::Changed, 1, Some("./next-version --minor")),
+        complete(19, StepEnd { exit_code: 3, duration_ms: 5, ..StepEnd::default() }),
+        start(version(), StepReason::Input, 2, None),
+        complete(21, StepEnd { duration_ms: 7, too_long: true, ..StepEnd::default() }),
+        start(version(), StepReason::Age, 3, None),
+        refused("version", "STEP_CHANGED", "another command: ./next-version --major"),
+        SessionEvent::Failed { error: Failure::new(FailureCause::Work, "a step was refused") },
+    ]);
+    events
+}
+
+/// A retry that takes over a value, a kept failure and unknown steps.
+fn inherited() -> Vec<SessionEvent> {
+    let from: SessionId = "cccccccc-2222-4333-8444-555555555555".parse().unwrap();
+    let inherit = |step, at, outcome| {
+        let (fingerprint, reruns) = ("b7a1f0c95e2d4386a1f42c5b8e907d13".to_owned(), 0);
+        let step = InheritedStep { step, fingerprint, reruns, command: None, from, at: instant(at), outcome };
+        SessionEvent::Inherited { step: Box::new(step) }
+    };
+    let mut config = SessionConfig::new("run").name("release").retry_of(from);
+    config.line = Some("dddddddd-2222-4333-8444-555555555555".parse().unwrap());
+    let completed = |end| StepOutcome::Completed(end);
+    let kept = InheritedStep {
+        step: StepIdentity::nth("check", 1),
+        fingerprint: "f".to_owned(),
+        reruns: 2,
+        command: Some("./check".to_owned()),
+        from,
+        at: instant(20),
+        outcome: completed(StepEnd { exit_code: 3, duration_ms: 5, ..StepEnd::default() }),
+    };
+    vec![
+        SessionEvent::Created {
+            format: 1,
+            config: Box::new(config),
+            creator: owner(0),
+            origin: None,
+            inherits: 8,
+        },
+        inherit(
+            StepIdentity::nth("version", 1),
+            6,
+            completed(StepEnd { duration_ms: 12, value_bytes: Some(9), ..StepEnd::default() }),
+        ),
+        SessionEvent::StepValue { start: 2, part: b"1.2\n".to_vec() },
+        SessionEvent::StepValue { start: 2, part: b"caf\xe9\0".to_vec() },
+        SessionEvent::Inherited { step: Box::new(kept) },
+        inherit(
+            StepIdentity::nth("dump", 1),
+            12,
+            completed(StepEnd { too_long: true, ..StepEnd::default() }),
+        ),
+        inherit(StepIdentity::nth("dump", 2), 13, completed(StepEnd { skipped: true, ..StepEnd::default() })),
+        inherit(StepIdentity::keyed("send", "17"), 10, StepOutcome::Unknown { deaths: 0 }),
+        inherit(StepIdentity::keyed("send", "18"), 10, StepOutcome::Unknown { deaths: 2 }),
+        SessionEvent::Started { owner: owner(0) },
+        SessionEvent::Completed { summary: SessionSummary::new() },
     ]
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use session_core::backend::{Chain, ChainError, DecodeError};
 use session_core::text::is_unsafe_char;
-use session_core::{EventKind, ProgressReport, SessionEvent, StoredRecord};
+use session_core::{EventKind, ProgressReport, SessionEvent, StepIdentity, StoredRecord};
 
 use crate::support::{draft, forge, id, instant, log, note};
 
@@ -120,6 +120,11 @@ fn unknown_members_are_stored_and_ignored() {
     let record = foreign(r#"{"progress_reported":{"percent":50,"mood":{"a":[1]}}}"#);
     let report = ProgressReport::new().percent(50.0);
     assert_eq!(record.decode().unwrap().event, SessionEvent::ProgressReported { report });
+    let record = foreign(
+        r#"{"step_started":{"mood":1,"name":"s","n":2,"x":{"n":3},"fingerprint":"f","because":"age","o":[]}}"#,
+    );
+    let SessionEvent::StepStarted { step, .. } = record.decode().unwrap().event else { panic!() };
+    assert_eq!(step, StepIdentity::nth("s", 2));
     let record = foreign(r#"{"progress_reported":{}}"#);
     let report = ProgressReport::new();
     assert_eq!(record.decode().unwrap().event, SessionEvent::ProgressReported { report });
@@ -139,6 +144,12 @@ fn an_impossible_event_is_malformed() {
         r#"{"iteration_started":{"number":18446744073709551616}}"#,
         r#"{"paused":{"reason":{"sulking":"x"}}}"#,
         r#"{"progress_reported":{"percent":101}}"#,
+        r#"{"step_started":{"name":"s","fingerprint":"f","because":"first"}}"#,
+        r#"{"step_started":{"name":"s","n":1,"key":"k","fingerprint":"f","because":"first"}}"#,
+        r#"{"step_started":{"name":"s","n":1,"n":2,"fingerprint":"f","because":"first"}}"#,
+        r#"{"step_started":{"name":"s","n":1,"fingerprint":"f","because":"mood"}}"#,
+        r#"{"step_value":{"start":1,"part":{"base64":"dGV4dA=="}}}"#,
+        r#"{"step_value":{"start":1,"part":{"base64":"!"}}}"#,
     ] {
         let decoded = foreign(event).decode();
         assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{event}: {decoded:?}");

@@ -127,9 +127,15 @@ fn the_page_names_exactly_the_existing_members() {
                 ("summary", "summary"),
                 ("error", "failure"),
             ] {
-                if let Some(inner) = payload.get(member) {
+                // The error of a step is a text.
+                if let Some(inner) = payload.get(member)
+                    && kind != "step_failed"
+                {
                     note(&format!("Object: {heading}"), inner);
                 }
+            }
+            if let Some(end) = payload.pointer("/outcome/completed") {
+                note("Object: step end", end);
             }
             for (list, heading) in [("files", "file change"), ("commit_list", "commit")] {
                 let list = payload.get("changes").and_then(|changes| changes.get(list)?.as_array());
@@ -184,6 +190,10 @@ fn the_page_names_the_limits_of_the_code() {
         ("labels |", limits::LABELS),
         ("labels as JSON", limits::LABEL_BYTES),
         ("`step`, `phase`", limits::STEP_BYTES),
+        ("a step's key or fingerprint", limits::STEP_KEY_BYTES),
+        ("`command` of a step", limits::STEP_TEXT_BYTES),
+        ("`part` of a step's value", limits::VALUE_PART_BYTES),
+        ("a step's value", limits::VALUE_BYTES),
         ("`files` of an iteration", limits::NAMED_FILES),
         ("their paths", limits::NAMED_FILES_BYTES),
         ("`commit_list`", limits::NAMED_COMMITS),

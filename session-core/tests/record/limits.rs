@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use session_core::backend::Chain;
 use session_core::limits::LimitError;
 use session_core::{
-    ChangeKind, Changes, Commit, ExecutionMode, FileChange, Owner, ProgressReport, SessionConfig,
-    SessionEvent, SessionSummary, limits,
+    ChangeKind, Changes, Commit, ExecutionMode, FileChange, InheritedStep, Owner, ProgressReport,
+    SessionConfig, SessionEvent, SessionSummary, StepFailure, StepIdentity, StepOutcome, StepReason, limits,
 };
 
-use crate::support::{draft, escaped, forge, id, log, note, owner};
+use crate::support::{draft, escaped, forge, id, instant, log, note, owner};
 
 fn chain() -> Chain {
     Chain::at(id(1), log(id(1), 5)[4].tip())
@@ -210,6 +210,69 @@ fn steps_and_phases_have_256_bytes() {
         refuses(make("s".repeat(257)), Some(limits::STEP_BYTES));
         refuses(make("é".repeat(129)), Some(limits::STEP_BYTES));
     }
+}
+
+fn step(step: StepIdentity, fingerprint: &str, command: Option<String>) -> SessionEvent {
+    let (fingerprint, because) = (fingerprint.to_owned(), StepReason::First);
+    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command }
+}
+
+fn inherited(step: StepIdentity, fingerprint: &str, command: Option<String>) -> SessionEvent {
+    let (fingerprint, outcome) = (fingerprint.to_owned(), StepOutcome::Unknown { deaths: 0 });
+    let step = InheritedStep { step, fingerprint, reruns: 0, command, from: id(2), at: instant(1), outcome };
+    SessionEvent::Inherited { step: Box::new(step) }
+}
+
+#[test]
+fn steps_have_names_and_keys_within_limits() {
+    let nth = |name: &str| StepIdentity::nth(name, 1);
+    let keyed = |key: String| StepIdentity::keyed("build", key);
+    for make in [step, inherited] {
+        seals(make(nth(&"😀".repeat(128)), "f", None));
+        refuses(make(nth(&"n".repeat(129)), "f", None), Some(limits::NAME_CHARS));
+        for wrong in ["", "-n", "@n", "a\nb", "a\u{9b}b"] {
+            refuses(make(nth(wrong), "f", None), None);
+        }
+        refuses(make(StepIdentity::nth("build", 0), "f", None), None);
+        seals(make(keyed(String::new()), "f", None));
+        seals(make(keyed("k".repeat(256)), "f", None));
+        refuses(make(keyed("k".repeat(257)), "f", None), Some(limits::STEP_KEY_BYTES));
+        refuses(make(keyed("a\u{202e}".to_owned()), "f", None), None);
+        seals(make(nth("build"), &"f".repeat(256), Some("\u{9b}".repeat(2048))));
+        refuses(make(nth("build"), &"f".repeat(257), None), Some(limits::STEP_KEY_BYTES));
+        refuses(make(nth("build"), "f", Some("c".repeat(4097))), Some(limits::STEP_TEXT_BYTES));
+    }
+}
+
+/// A part takes at most six bytes of a line for each of its own, as text that is always escaped.
+#[test]
+fn parts_of_values_have_128_kibibytes() {
+    let value = |part: Vec<u8>| SessionEvent::StepValue { start: 3, part };
+    for byte in [b'v', b'"', 0, 0x7f, 0xff] {
+        seals(value(vec![byte; limits::VALUE_PART_BYTES]));
+        refuses(value(vec![byte; limits::VALUE_PART_BYTES + 1]), Some(limits::VALUE_PART_BYTES));
+    }
+    seals(value("\u{85}".repeat(limits::VALUE_PART_BYTES / 2).into_bytes()));
+    seals(value(Vec::new()));
+}
+
+#[test]
+fn texts_about_steps_have_4_kibibytes() {
+    let failed = |bytes: usize| {
+        let failure = StepFailure { error: Some("e".repeat(bytes)), ..StepFailure::default() };
+        SessionEvent::StepFailed { start: 3, failure }
+    };
+    let refused = |name: &str, code: usize, message: usize| SessionEvent::StepRefused {
+        name: name.to_owned(),
+        code: "C".repeat(code),
+        message: "m".repeat(message),
+    };
+    seals(failed(4096));
+    refuses(failed(4097), Some(limits::STEP_TEXT_BYTES));
+    seals(refused("build", 256, 4096));
+    refuses(refused("build", 257, 1), Some(limits::STEP_BYTES));
+    refuses(refused("build", 1, 4097), Some(limits::STEP_TEXT_BYTES));
+    refuses(refused("", 1, 1), None);
 }
 
 fn completed(changes: Changes) -> SessionEvent {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use session_core::{Failure, FailureCause, ProgressReport, SessionError, SessionId, Timestamp};
+use session_core::{
+    Failure, FailureCause, InheritedStep, ProgressReport, SessionError, SessionId, StepIdentity, StepReason,
+    Timestamp,
+};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Metadata, Subscriber};
@@ -114,6 +117,58 @@ fn each_event_is_logged_with_its_revision_and_kind() {
     assert_eq!(lines, expected);
 }
 
+/// Command lines and values may hold secrets, and the reason of a refusal quotes command lines.
+#[test]
+fn steps_are_logged_without_their_commands_and_values() {
+    let start = |because| SessionEvent::StepStarted {
+        step: StepIdentity::nth("build", 2),
+        fingerprint: "secret".into(),
+        because,
+        reruns: 0,
+        command: Some("make secret".into()),
+    };
+    let inherited = |outcome| {
+        let step = InheritedStep {
+            step: StepIdentity::keyed("send", "17"),
+            fingerprint: "secret".into(),
+            reruns: 0,
+            command: Some("./secret".into()),
+            from: context().session,
+            at: context().at,
+            outcome,
+        };
+        SessionEvent::Inherited { step: Box::new(step) }
+    };
+    let failed = |failure| SessionEvent::StepFailed { start: 3, failure };
+    let end = StepEnd { exit_code: 3, duration_ms: 12, ..StepEnd::default() };
+    let failure = StepFailure { duration_ms: 5, error: Some("secret".into()), ..StepFailure::default() };
+    for (event, expected) in [
+        (start(StepReason::Changed), "build#2 (changed)"),
+        (SessionEvent::StepValue { start: 3, part: b"secret".to_vec() }, "6 bytes"),
+        (SessionEvent::StepCompleted { start: 3, end }, "exit code 3 after 12 ms"),
+        (SessionEvent::StepCompleted { start: 3, end: StepEnd { skipped: true, ..end } }, "recorded as done"),
+        (failed(StepFailure { exit_code: Some(2), ..failure.clone() }), "exit code 2 after 5 ms"),
+        (failed(StepFailure { timed_out: true, ..failure.clone() }), "time limit passed after 5 ms"),
+        (
+            failed(StepFailure { signal: Some(9), unknown: true, ..failure.clone() }),
+            "signal 9 after 5 ms, end unknown",
+        ),
+        (failed(StepFailure { unknown: true, ..failure }), "ended after 5 ms, end unknown"),
+        (
+            SessionEvent::StepRefused {
+                name: "build".into(),
+                code: "STEP_CHANGED".into(),
+                message: "secret".into(),
+            },
+            "build: STEP_CHANGED",
+        ),
+        (inherited(StepOutcome::Completed(end)), "send[17]: exit code 3 after 12 ms"),
+        (inherited(StepOutcome::Unknown { deaths: 1 }), "send[17]: end unknown"),
+    ] {
+        assert_eq!(detail(&event).as_deref(), Some(expected), "{event:?}");
+    }
+}
+
 #[test]
 fn missed_events_and_recoveries_are_logged() {
     let mut report = RecoveryReport::default();
@@ -149,8 +204,8 @@ fn levels_match_the_documented_table() {
         EventKind::ALL.iter().filter(|kind| level(**kind) == wanted).map(|kind| kind.name()).collect()
     };
     assert_eq!(of(Level::ERROR), ["failed"]);
-    assert_eq!(of(Level::WARN), ["interrupted"]);
-    assert_eq!(of(Level::TRACE), ["progress_reported"]);
+    assert_eq!(of(Level::WARN), ["step_refused", "interrupted"]);
+    assert_eq!(of(Level::TRACE), ["progress_reported", "step_value"]);
     assert_eq!(
         of(Level::DEBUG),
         [
@@ -160,6 +215,10 @@ fn levels_match_the_documented_table() {
             "analysis_completed",
             "checkpoint_saved",
             "noted",
+            "inherited",
+            "step_started",
+            "step_completed",
+            "step_failed",
         ]
     );
 }

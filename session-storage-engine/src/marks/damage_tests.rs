@@ -170,7 +170,7 @@ fn a_torn_end_is_no_damage() {
 fn a_repair_keeps_the_marks_and_the_damaged_file() {
     let place = Place::new();
     assert_eq!(place.open().repair().unwrap(), None, "nothing to repair");
-    place.add(&[0; 50_000]);
+    place.add(&vec![0; 50_000]);
     let (marks, other) = (place.open(), place.open());
     marks.record_flush(2, &[(id(2), tip(2))]).unwrap();
     let damaged = fs::read(&place.path).unwrap();
@@ -191,7 +191,7 @@ fn a_repair_keeps_the_marks_and_the_damaged_file() {
 #[test]
 fn compaction_keeps_a_damaged_file() {
     let place = Place::new();
-    place.add(&[0; 50_000]);
+    place.add(&vec![0; 50_000]);
     let marks = place.open();
     let many: Vec<_> = (1..=SLACK as u64 + 8).map(|revision| (id(1), tip(revision))).collect();
     marks.record_flush(2, &many).unwrap();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use session_core::backend::{Batch, Expected, Sum, Tip};
 use session_core::{
-    Durability, Owner, SessionConfig, SessionEvent, SessionFilter, SessionId, StateName, StorageError,
+    Durability, Owner, SessionConfig, SessionEvent, SessionFilter, SessionId, StateName, StepOutcome,
+    StorageError,
 };
 
 use super::{Handle, all_heads, check_absent, check_reads, limit, open_handles};
@@ -103,7 +104,8 @@ impl Model {
     async fn create(&mut self, storage: &Handle, id: SessionId) -> Outcome {
         let name = ["a", "b"].get(self.random.below(2)).copied().unwrap_or_default();
         let config = SessionConfig::new("test").name(name).label("name", name);
-        let mut log = Log::created_by(owner_of(id), id, config);
+        let inherits = if self.random.one_in(4) { 2 } else { 0 };
+        let mut log = Log::inheriting(owner_of(id), id, config, inherits);
         for n in 0..self.random.below(4) {
             log.noted(n);
         }
@@ -133,8 +135,17 @@ impl Model {
         let mut log = there.clone();
         for _ in 0..self.random.below(4) {
             let state = log.head().state().name();
-            match (self.random.below(8), state) {
+            let (revision, open) = (log.revision(), log.head().steps.open);
+            let (lacks, refused) = (log.head().lifecycle.to_inherit > 0, log.head().lifecycle.step_refused);
+            match (self.random.below(12), state) {
                 (_, StateName::Completed | StateName::Failed | StateName::Cancelled) => &mut log,
+                (0 | 1, StateName::Created) if lacks => log.inherited(StepOutcome::Unknown { deaths: 0 }),
+                (2, StateName::Created) if lacks => log.step_value(revision, "a part"),
+                (5, StateName::Running) => log.completed_step(),
+                (6, StateName::Running) => log.step_started(),
+                (7, StateName::Running) if open > 0 => log.step_failed(revision),
+                (8, StateName::Running) => log.step_refused(),
+                (3, StateName::Running) if refused => log.failed(),
                 (0, StateName::Created) => log.push(SessionEvent::Started { owner: owner_of(id) }),
                 (1, StateName::Running) => log.interrupted(),
                 (2, StateName::Running) => log.iteration(),

@@ -43,6 +43,17 @@ fn describe(event: &SessionEvent) -> Option<String> {
             (None, Some(signal)) => format!("program ended by signal {}", signal_name(*signal)),
             (None, None) => "program ended".to_owned(),
         },
+        SessionEvent::StepRefused { name, code, message } => {
+            format!("step {name} was refused: {message} ({code})")
+        }
+        SessionEvent::StepFailed { start, failure } if failure.unknown => {
+            let how = match (failure.exit_code, failure.signal) {
+                (Some(code), _) => format!(" (exit code {code})"),
+                (None, Some(signal)) => format!(" (signal {})", signal_name(signal)),
+                (None, None) => String::new(),
+            };
+            format!("the end of the step started at revision {start} is unknown{how}")
+        }
         SessionEvent::Completed { .. } => "completed".to_owned(),
         SessionEvent::Failed { error } => format!("failed: {error}"),
         SessionEvent::Cancelled { reason } => format!("cancelled: {reason}"),
@@ -52,6 +63,11 @@ fn describe(event: &SessionEvent) -> Option<String> {
         | SessionEvent::AnalysisCompleted { .. }
         | SessionEvent::CheckpointSaved { .. }
         | SessionEvent::ProgressReported { .. }
+        | SessionEvent::Inherited { .. }
+        | SessionEvent::StepStarted { .. }
+        | SessionEvent::StepValue { .. }
+        | SessionEvent::StepCompleted { .. }
+        | SessionEvent::StepFailed { .. }
         | _ => return None,
     })
 }
@@ -94,4 +110,27 @@ fn processes(data: &Value) -> String {
     };
     let processes = data.get("processes").and_then(Value::as_array);
     processes.into_iter().flatten().map(name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use sessionkit::log::{StepEnd, StepFailure};
+
+    use super::*;
+
+    #[test]
+    fn refused_steps_and_unknown_ends_are_in_the_timeline() {
+        let failed = |failure| describe(&SessionEvent::StepFailed { start: 7, failure });
+        let unknown = StepFailure { unknown: true, ..StepFailure::default() };
+        let unknown_end = "the end of the step started at revision 7 is unknown";
+        assert_eq!(failed(unknown.clone()).as_deref(), Some(unknown_end));
+        let by_signal = failed(StepFailure { signal: Some(15), ..unknown });
+        assert_eq!(by_signal, Some(format!("{unknown_end} (signal TERM)")));
+        let (name, code, message) = ("build".to_owned(), "STEP_OPEN".to_owned(), "it runs".to_owned());
+        let refused = describe(&SessionEvent::StepRefused { name, code, message });
+        assert_eq!(refused.as_deref(), Some("step build was refused: it runs (STEP_OPEN)"));
+        // All other ends are the work's own.
+        assert_eq!(failed(StepFailure { exit_code: Some(2), ..StepFailure::default() }), None);
+        assert_eq!(describe(&SessionEvent::StepCompleted { start: 7, end: StepEnd::default() }), None);
+    }
 }

@@ -23,6 +23,12 @@ const SAMPLES: &[&str] = &[
     r#"{"checkpoint_saved":{"state":1,"resumable":true}}"#,
     r#"{"progress_reported":{}}"#,
     r#"{"noted":{"kind":"v.n","data":1}}"#,
+    r#"{"inherited":{"name":"s","n":1,"fingerprint":"f","from":"00000000-0000-4000-8000-000000000002","at":"1970-01-01T00:00:00.000Z","outcome":{"completed":{}}}}"#,
+    r#"{"step_started":{"name":"s","n":1,"fingerprint":"f","because":"first"}}"#,
+    r#"{"step_value":{"start":1,"part":"p"}}"#,
+    r#"{"step_completed":{"start":1}}"#,
+    r#"{"step_failed":{"start":1}}"#,
+    r#"{"step_refused":{"name":"s","code":"C","message":"m"}}"#,
     r#"{"pause_requested":{"reason":"r","by":"b"}}"#,
     r#"{"resume_requested":{"by":"b"}}"#,
     r#"{"cancel_requested":{"reason":"r","by":"b","force":false}}"#,
@@ -39,6 +45,9 @@ const SAMPLES: &[&str] = &[
 const SUCCEEDED: &str =
     r#"{"command_executed":{"command":"c","exit_code":0,"duration_ms":1,"output_bytes":1,"main":true}}"#;
 
+const INHERITING: &str =
+    r#"{"created":{"format":1,"config":{"operation":"o"},"creator":OWNER,"inherits":1}}"#;
+
 const AWAITING: &str = r#"{"paused":{"reason":{"awaiting_input":"?"}}}"#;
 
 const OWNER: &str = r#"{"instance":"00000000-0000-4000-8000-000000000000","host":"h","machine":"m","boot":"b","pid":1,"start_time":1,"lock_folder":"00000000-0000-4000-8000-000000000001","pid_namespace":1}"#;
@@ -52,7 +61,8 @@ The state of a session is the fold of its log. One pure function, `Lifecycle::ap
 the next lifecycle, or the reason why the record may not follow. Live changes, replay, recovery, import and `verify` all call it.
 
 A `Lifecycle` holds the state, the attempt, the owner, the last completed iteration, whether an iteration is open, the pending
-requests, and of the current attempt the first stop signal and the end of the program. A session that has ended cannot be started again.
+requests, the number of inherited records that are missing, and of the current attempt the first stop signal, the end of the program and
+whether a step was refused. A session that has ended cannot be started again.
 
 ";
 
@@ -60,7 +70,7 @@ const WHO: &str = "
 ## Permissions
 
 **O** is the owner: the record carries the current attempt, and the session has an owner. **U** is any process while the session
-is unowned. **A** is any process. `started` and `resumed` carry the attempt that they begin (an owner's own `resumed` keeps its
+is unowned. **A** is any process; before the first start, when there is no owner, **O** and **U** are too. `started` and `resumed` carry the attempt that they begin (an owner's own `resumed` keeps its
 attempt), all other events the current one.
 
 ";
@@ -75,7 +85,8 @@ The state after an event that a permitted process appends under the right attemp
 
 const BOTTOM: &str = "
 *open*: an iteration is open. *asking*: the pause waits for input. *unowned*: the owner is gone. *succeeded*: the owner is gone, and
-the session's own program had ended with exit code 0, not by a stop.
+the session's own program had ended with exit code 0, not by a stop. *lacking*: records with steps that the session takes over are
+missing. *refused*: a step of the attempt was refused. *refused, unowned*: the same, though the program had succeeded and the owner is gone.
 
 ## Refusals
 
@@ -100,12 +111,15 @@ fn columns() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("*nothing*", vec![]),
         ("Created", vec!["created"]),
+        ("Created, *lacking*", vec!["inheriting"]),
         ("Running", after(&[])),
         ("Running, *open*", after(&["iteration_started"])),
+        ("Running, *refused*", after(&["step_refused"])),
         ("Paused", after(&["paused"])),
         ("Paused, *asking*", after(&["awaiting"])),
         ("Paused, *unowned*", after(&["paused", "interrupted"])),
         ("Paused, *succeeded*", after(&["succeeded", "interrupted"])),
+        ("Paused, *refused, unowned*", after(&["step_refused", "succeeded", "interrupted"])),
         ("Completed", after(&["completed"])),
         ("Failed", after(&["failed"])),
         ("Cancelled", after(&["cancelled"])),
@@ -146,12 +160,11 @@ pub(super) fn page() -> Result<String> {
 }
 
 fn sample(name: &str) -> Result<SessionEvent> {
-    let json = if name == "awaiting" {
-        Some(&AWAITING)
-    } else if name == "succeeded" {
-        Some(&SUCCEEDED)
-    } else {
-        SAMPLES.iter().find(|sample| sample.starts_with(&format!("{{\"{name}\"")))
+    let json = match name {
+        "awaiting" => Some(&AWAITING),
+        "succeeded" => Some(&SUCCEEDED),
+        "inheriting" => Some(&INHERITING),
+        _ => SAMPLES.iter().find(|sample| sample.starts_with(&format!("{{\"{name}\""))),
     };
     let json =
         json.ok_or_else(|| format!("`{name}` has no sample: give it one in xtask/src/codegen/machine.rs"))?;
@@ -261,7 +274,10 @@ fn condition(kind: EventKind) -> Result<String> {
             Rule::IterationOpen => "it is open",
             Rule::AwaitingInput => "the pause waits for input",
             Rule::Owned => "owned",
-            Rule::ProgramSucceeded => "in Paused: unowned, and the program succeeded",
+            Rule::ProgramSucceeded => "in Paused: unowned, and the program succeeded; no step was refused",
+            Rule::Inheriting => "in Created: inherited records are missing",
+            Rule::Inherited => "no inherited record is missing",
+            Rule::NoStepRefused => "in Running: no step was refused",
             other => return Err(format!("the page has no text for {other:?}").into()),
         };
         texts.push(text);
@@ -308,6 +324,8 @@ fn effects(kind: EventKind, columns: &[(&str, Option<Lifecycle>)]) -> Result<Str
             ),
             (before.stop_requested.is_none() && next.stop_requested.is_some(), "the stop is known"),
             (before.program_end.is_none() && next.program_end.is_some(), "the program's end is known"),
+            (next.to_inherit < before.to_inherit, "one missing record less"),
+            (!before.step_refused && next.step_refused, "the attempt cannot complete"),
             (next.state.is_final(), "no request is pending, unowned"),
         ];
         for (_, text) in changes.iter().filter(|(holds, _)| *holds) {

@@ -9,6 +9,10 @@ fn id() -> SessionId {
     SessionId::from_bytes([7; 16])
 }
 
+fn value() -> SessionEvent {
+    SessionEvent::StepValue { start: 2, part: b"v".to_vec() }
+}
+
 fn refused<T>() -> Result<T> {
     Err(SessionError::Contended { id: id() })
 }
@@ -26,7 +30,11 @@ async fn every_call_is_forwarded_with_its_result() {
     }
     once! {
         expect_create_session(config) if config.operation == "op";
-        expect_create_session_from(config, origin) if config.operation == "op" && origin.is_none();
+        expect_create_session_inheriting(config, origin, records)
+            if config.operation == "op" && origin.is_none() && *records == 0;
+        expect_create_session_inheriting(config, origin, records)
+            if config.operation == "op" && origin.is_none() && *records == 3;
+        expect_inherit_steps(at, events) if *at == id() && *events == [value()];
         expect_start_session(at) if *at == id();
         expect_record_event(at, event) if *at == id() && *event == SessionEvent::IterationStarted { number: 3 };
         expect_pause_session(at, reason) if *at == id() && reason == "lunch";
@@ -64,6 +72,8 @@ async fn every_call_is_forwarded_with_its_result() {
     refused! {
         create_session(SessionConfig::new("op"));
         create_session_from(SessionConfig::new("op"), None);
+        create_session_inheriting(SessionConfig::new("op"), None, 3);
+        inherit_steps(id(), vec![value()]);
         start_session(id());
         record_event(id(), SessionEvent::IterationStarted { number: 3 });
         pause_session(id(), "lunch".to_owned());

@@ -22,7 +22,7 @@ fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Received) {
     let received = Received::default();
     let collect = Arc::clone(&received);
     let _inside = runtime.enter();
-    let socket = ReportSocket::listen(move |request: Request| {
+    let handler = move |request: Request| {
         let Request::Report(report) = request else { panic!("{request:?}") };
         let result = match report.check() {
             Ok(()) => {
@@ -32,8 +32,8 @@ fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Received) {
             Err(error) => Err(Refusal::new(ErrorCode::InvalidArgument, error.to_string())),
         };
         async { result }
-    })
-    .unwrap();
+    };
+    let socket = ReportSocket::listen(handler, None).unwrap();
     (socket, received)
 }
 
