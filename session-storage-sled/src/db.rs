@@ -153,11 +153,25 @@ impl Db {
         from: u64,
         to: Option<u64>,
     ) -> impl Iterator<Item = Result<(u64, sled::IVec)>> + use<> {
-        let range = rows::record_key(id, from, 0)..=rows::record_key(id, to.unwrap_or(u64::MAX), u16::MAX);
+        self.parts_between(id, (from, 0), (to.unwrap_or(u64::MAX), u16::MAX))
+    }
+
+    /// Reads what was written once, from a part of a line to another one, which makes sled evict it.
+    pub(crate) fn evict(&self, id: SessionId, from: (u64, u16), to: (u64, u16)) -> Result<()> {
+        self.parts_between(id, from, to).try_for_each(|part| part.map(drop))
+    }
+
+    fn parts_between(
+        &self,
+        id: SessionId,
+        from: (u64, u16),
+        to: (u64, u16),
+    ) -> impl Iterator<Item = Result<(u64, sled::IVec)>> + use<> {
+        let range = rows::record_key(id, from.0, from.1)..=rows::record_key(id, to.0, to.1);
         let sled = self.sled.clone();
         self.sled.range(range).filter_map(move |part| {
             let found = part.map(|(key, value)| {
-                evict(&sled, &key, value.len());
+                access(&sled, &key, value.len());
                 Some((rows::parse_record_key(&key)?.1, value))
             });
             found.transpose()
@@ -208,7 +222,7 @@ impl Db {
 /// Accesses a row that was read, so often that sled notices that its cache is full: it collects 64 accesses of pages of
 /// one of its 256 shards before it evicts any, and a log that is read once has fewer. See `MAX_QUEUE_ITEMS` and
 /// `accessed` in its `lru.rs`.
-fn evict(sled: &sled::Db, key: &[u8], bytes: usize) {
+fn access(sled: &sled::Db, key: &[u8], bytes: usize) {
     for _ in 0..bytes / BYTES_PER_ACCESS {
         // Its error, if there is one, is that of the next row that is read.
         drop(sled.contains_key(key));
@@ -239,10 +253,15 @@ impl ChangeSet {
         self.batch.remove(rows::head_key(id));
     }
 
+    /// Inserts a part of a line.
+    pub(crate) fn put_part(&mut self, id: SessionId, revision: u64, part: u16, bytes: &[u8]) {
+        self.batch.insert(rows::record_key(id, revision, part), bytes);
+    }
+
     /// Inserts a line.
     pub(crate) fn put_line(&mut self, id: SessionId, revision: u64, line: &[u8]) {
-        for (part, bytes) in (0..).zip(line.chunks(rows::PART)) {
-            self.batch.insert(rows::record_key(id, revision, part), bytes);
+        for (part, bytes) in rows::parts(line) {
+            self.put_part(id, revision, part, bytes);
         }
     }
 

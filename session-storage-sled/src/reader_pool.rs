@@ -1,7 +1,7 @@
 //! Named threads for reads of the database, which block. Closing the store fails all pending reads, since sled may
 //! hang.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +20,19 @@ type FailRead = Box<dyn FnOnce(StorageError) + Send>;
 /// callers bounds the queue.
 #[derive(Debug)]
 pub(crate) struct ReaderPool {
-    tasks: Mutex<Sender<Task>>,
+    tasks: Arc<Mutex<TaskQueue>>,
     pending: Arc<Mutex<PendingReads>>,
+}
+
+/// The tasks of the threads.
+#[derive(Default)]
+struct TaskQueue {
+    /// Tasks for which no thread was idle.
+    waiting: VecDeque<Task>,
+    /// The threads without a task. The last one is next: reads one after another are mostly on one thread, since the
+    /// allocator keeps memory for each thread.
+    idle: Vec<Sender<Task>>,
+    closed: bool,
 }
 
 #[derive(Default)]
@@ -30,6 +41,12 @@ struct PendingReads {
     /// The reads that were submitted and not answered yet, each with the time of that.
     calls: HashMap<u64, (Instant, FailRead)>,
     closed: Option<StorageError>,
+}
+
+impl std::fmt::Debug for TaskQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskQueue").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for PendingReads {
@@ -58,19 +75,18 @@ impl<T> ReplySlot<T> {
 impl ReaderPool {
     /// Starts the threads.
     pub(crate) fn start(threads: NonZeroUsize) -> Result<Self, StorageError> {
-        let (tasks, receiver) = channel::<Task>();
-        let receiver = Arc::new(Mutex::new(receiver));
+        let pool = Self { tasks: Arc::default(), pending: Arc::default() };
         for _ in 0..threads.get() {
-            let receiver = Arc::clone(&receiver);
+            let tasks = Arc::clone(&pool.tasks);
             thread::Builder::new()
                 .name("session-sled-read".to_owned())
-                .spawn(move || run_tasks(&receiver))
+                .spawn(move || run_tasks(&tasks))
                 .map_err(|error| StorageError::Unavailable {
-                what: "cannot start a reader thread".to_owned(),
-                source: Some(Arc::new(error)),
-            })?;
+                    what: "cannot start a reader thread".to_owned(),
+                    source: Some(Arc::new(error)),
+                })?;
         }
-        Ok(Self { tasks: Mutex::new(tasks), pending: Arc::default() })
+        Ok(pool)
     }
 
     /// Runs a read on one of the threads. A read whose future is dropped before it has started is skipped.
@@ -100,9 +116,7 @@ impl ReaderPool {
                 reply.send(result);
             }
         });
-        if lock(&self.tasks).send(task).is_err() {
-            return Err(unavailable("the reader threads have ended"));
-        }
+        lock(&self.tasks).submit(task);
         replied.await.unwrap_or_else(|_| Err(unavailable("the reader thread has ended")))
     }
 
@@ -124,12 +138,51 @@ impl ReaderPool {
     }
 }
 
-fn run_tasks(tasks: &Mutex<Receiver<Task>>) {
+impl TaskQueue {
+    fn submit(&mut self, mut task: Task) {
+        while let Some(thread) = self.idle.pop() {
+            match thread.send(task) {
+                Ok(()) => return,
+                Err(unsent) => task = unsent.0,
+            }
+        }
+        self.waiting.push_back(task);
+    }
+
+    /// Returns the next task, or the channel on which it will arrive; `None` at the end.
+    fn next(&mut self) -> Option<Result<Task, Receiver<Task>>> {
+        if let Some(task) = self.waiting.pop_front() {
+            return Some(Ok(task));
+        }
+        if self.closed {
+            return None;
+        }
+        let (thread, receiver) = channel();
+        self.idle.push(thread);
+        Some(Err(receiver))
+    }
+}
+
+impl Drop for ReaderPool {
+    fn drop(&mut self) {
+        let mut tasks = lock(&self.tasks);
+        tasks.closed = true;
+        tasks.idle.clear();
+    }
+}
+
+fn run_tasks(tasks: &Mutex<TaskQueue>) {
     loop {
-        // The lock is held while waiting for a task: the other threads wait for the lock instead.
-        let task = lock(tasks).recv();
-        let Ok(task) = task else { return };
-        task();
+        // The lock is released before the thread waits.
+        let next = lock(tasks).next();
+        match next {
+            None => return,
+            Some(Ok(task)) => task(),
+            Some(Err(receiver)) => match receiver.recv() {
+                Ok(task) => task(),
+                Err(_) => return,
+            },
+        }
     }
 }
 

@@ -13,8 +13,14 @@ use session_core::{Head, SessionId};
 
 /// Bytes of a part of a line. sled stores a page in a separate file ("blob") if it is larger than a quarter of a
 /// segment of 512 KiB, and a page has up to 16 rows and a few more until it is split: parts of this size never reach
-/// that limit. sled keeps at least one page of each of its 256 shards in memory: parts of this size are 8 MiB then.
+/// that limit. sled keeps at least one page of each of its 256 shards in memory: parts of this size are 8 MiB then. With
+/// smaller ones its index of pages, which is in memory too, would be larger.
 pub(crate) const PART: usize = 2 * 1024;
+
+/// Splits a line into its parts, each with its number.
+pub(crate) fn parts(line: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    (0..).zip(line.chunks(PART))
+}
 
 /// The key of the store's row.
 pub(crate) const META: &[u8] = b"m";

@@ -11,12 +11,15 @@ use crate::db::{ChangeSet, Db, Meta};
 use crate::durable::Durable;
 use crate::engine::Engine;
 use crate::error::{Fault, unavailable};
-use crate::files;
+use crate::{files, rows};
 
-/// Bytes of lines of an import that are stored at a time: what a group of appends has.
-const PART_BYTES: u64 = 256 * 1024;
+/// Bytes of lines above which an import is stored in parts.
+const LONG_BYTES: u64 = 256 * 1024;
+/// Bytes of lines of such an import that are stored at a time, less than one record may have: of what sled holds while
+/// it stores them, the allocator keeps several times as much.
+const PART_BYTES: usize = 64 * 1024;
 /// Parts of lines that are removed at a time.
-const PARTS_REMOVED: usize = 1024;
+const PARTS_REMOVED: usize = 128;
 
 /// A request to the writer.
 #[derive(Debug)]
@@ -233,7 +236,7 @@ impl Writer {
                 what: format!("revision {} of session {id} cannot be stored: {error}", record.revision()),
             })?;
         }
-        if actual.is_none() && cut.is_none() && batch.bytes() > PART_BYTES {
+        if actual.is_none() && cut.is_none() && batch.bytes() > LONG_BYTES {
             self.import(id, batch, head)?;
             return Ok(head.tip);
         }
@@ -270,19 +273,20 @@ impl Writer {
     }
 
     fn import_parts(&mut self, id: SessionId, batch: &Batch, head: &Head) -> Result<(), WriteError> {
-        let (mut change, mut bytes, mut first) = (self.next_change(), 0, 1);
+        let (mut change, mut bytes, mut first) = (self.next_change(), 0, None);
         change.begin_import(id);
         for record in batch.records() {
             let record = record?;
-            bytes += record.line().len() as u64;
-            change.put_line(id, record.revision(), record.line().as_bytes());
-            if bytes >= PART_BYTES {
-                self.apply_part(change)?;
-                // Read once, which makes sled evict what was written.
-                for part in self.db.parts(id, first, Some(record.revision())) {
-                    part?;
+            for (part, stored) in rows::parts(record.line().as_bytes()) {
+                let last = (record.revision(), part);
+                first = first.or(Some(last));
+                change.put_part(id, last.0, part, stored);
+                bytes += stored.len();
+                if bytes >= PART_BYTES {
+                    self.apply_part(change)?;
+                    self.db.evict(id, first.take().unwrap_or(last), last)?;
+                    (change, bytes) = (self.next_change(), 0);
                 }
-                (change, bytes, first) = (self.next_change(), 0, record.revision() + 1);
             }
         }
         change.end_import(id);
