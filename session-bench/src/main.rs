@@ -14,6 +14,7 @@ mod pages;
 mod process;
 mod report;
 mod stats;
+mod steps;
 mod terminal;
 
 use std::path::{Path, PathBuf};
@@ -90,6 +91,7 @@ const PARTS: &[Part] = &[
     ("lists", listing::lists),
     ("pages", pages::first),
     ("command", command::costs),
+    ("steps", steps::costs),
     ("terminal", |settings| {
         terminal::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)
     }),

@@ -1,0 +1,133 @@
+//! Power cuts while steps run: no recorded step runs again, no recorded value differs, and no step has run that the log does
+//! not know.
+
+#![cfg(feature = "file")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
+
+use std::sync::Arc;
+
+use session_core::backend::ProcessPresence;
+use session_core::{
+    Evidence, ManagerOptions, PersistentSessionManager, Session, SessionConfig, SessionId,
+    SessionManager as _, StepFailure, StepIdentity,
+};
+use session_storage_file::fault::{FaultDisk, Keep};
+use session_storage_file::{FileStorage, FileStorageOptions};
+use session_workflow::{BegunStep, Fingerprint, StepRequest, StepTable, Steps};
+
+/// Steps of the script. Every third one fails at first, and every fourth has a value of many parts.
+const STEPS: usize = 8;
+/// Random cuts at each moment.
+const CUTS: u64 = 1;
+/// One in this many images is resumed and run to its end.
+const RESUMED: usize = 7;
+
+type Manager = PersistentSessionManager<FileStorage>;
+
+async fn open(disk: &FaultDisk) -> Option<Manager> {
+    let options = FileStorageOptions::new("/store").without_threads();
+    let storage = Arc::new(FileStorage::with_disk(Arc::new(disk.clone()), options).ok()?);
+    // No owner of another machine is alive for it.
+    let presence = Arc::new(ProcessPresence::default());
+    Some(Manager::open(storage, presence, ManagerOptions::new().recovery(None)).await.unwrap())
+}
+
+/// What a caller was told, with the number of calls of the disk until then.
+#[derive(Default)]
+struct Acknowledged {
+    begun: Vec<(usize, StepIdentity)>,
+    recorded: Vec<(usize, StepIdentity, Vec<u8>)>,
+}
+
+/// Returns the value of a step: another one in each run.
+fn value(step: usize, run: usize) -> Vec<u8> {
+    let length = if step.is_multiple_of(4) { 300_000 } else { 20 };
+    format!("{step}-{run}-").into_bytes().into_iter().cycle().take(length).collect()
+}
+
+/// Runs the steps that are not recorded.
+async fn script(session: &Session, run: usize, disk: &FaultDisk, told: &mut Acknowledged) -> Vec<Vec<u8>> {
+    let steps = Steps::of(session);
+    let mut values = Vec::new();
+    for number in 0..STEPS {
+        let request = || StepRequest::new(format!("s{number}"), Fingerprint::default());
+        let mut begun = steps.begin(session, request()).await.unwrap();
+        if let (BegunStep::Run(_), 0) = (&begun, number % 3) {
+            let BegunStep::Run(open) = begun else { unreachable!("it was checked") };
+            told.begun.push((disk.moment_index(), open.step().clone()));
+            open.fail(StepFailure { exit_code: Some(1), ..StepFailure::default() }).await.unwrap();
+            begun = steps.begin(session, request()).await.unwrap();
+        }
+        match begun {
+            BegunStep::Replay(recorded) => values.push(recorded.value().read_all(session).await.unwrap()),
+            BegunStep::Run(mut open) => {
+                let step = open.step().clone();
+                told.begun.push((disk.moment_index(), step.clone()));
+                let value = value(number, run);
+                open.add_value(&value).await.unwrap();
+                open.complete(0).await.unwrap();
+                told.recorded.push((disk.moment_index(), step, value.clone()));
+                values.push(value);
+            }
+        }
+    }
+    values
+}
+
+/// Runs a script in two attempts, and returns what its callers were told.
+async fn workload(disk: &FaultDisk) -> (SessionId, Acknowledged) {
+    let mut told = Acknowledged::default();
+    let manager = open(&disk.process()).await.unwrap();
+    let id = manager.create_session(SessionConfig::new("script")).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    let first = script(&session, 1, disk, &mut told).await;
+    session.interrupt(Evidence::Shutdown).await.unwrap();
+    drop(session);
+    let session = manager.resume_session(id).await.unwrap();
+    assert_eq!(script(&session, 2, disk, &mut told).await, first);
+    (id, told)
+}
+
+#[tokio::test]
+async fn no_power_cut_repeats_a_recorded_step() {
+    let disk = FaultDisk::new();
+    disk.start_recording();
+    let (id, told) = workload(&disk).await;
+    let moments = disk.moments();
+    let mut images = 0;
+    for (index, moment) in moments.iter().enumerate() {
+        let keeps = Keep::FIXED.into_iter().chain((0..CUTS).map(|n| Keep::Random(index as u64 * CUTS + n)));
+        for keep in keeps {
+            images += 1;
+            let image = moment.cut(keep);
+            let what = format!("after call {index}, {}, {keep:?}", moment.what());
+            let recorded: Vec<_> = told.recorded.iter().filter(|(at, ..)| *at <= index).collect();
+            let begun = told.begun.iter().filter(|(at, _)| *at <= index);
+            let Some(manager) = open(&image.process()).await else {
+                assert!(recorded.is_empty(), "{what}: there is no store");
+                continue;
+            };
+            let Ok(table) = StepTable::read(&manager, id).await else {
+                assert!(recorded.is_empty(), "{what}: the session cannot be read");
+                continue;
+            };
+            for (_, step) in begun {
+                assert!(table.get(step).is_some(), "{what}: {step} has begun, and the log does not know it");
+            }
+            for (_, step, _) in &recorded {
+                assert!(table.get(step).unwrap().is_completed(), "{what}: {step} was recorded, and is not");
+            }
+            if images % RESUMED != 0 || table.head().unwrap().lifecycle.attempt == 0 {
+                continue;
+            }
+            let session = manager.resume_session(id).await.unwrap();
+            let values = script(&session, 9, &image, &mut Acknowledged::default()).await;
+            for (_, step, value) in recorded {
+                let number: usize = step.name.trim_start_matches('s').parse().unwrap();
+                assert!(values[number] == *value, "{what}: {step} has another value");
+            }
+            session.complete(session_core::SessionSummary::new()).await.unwrap();
+        }
+    }
+    assert!(images > 500, "{images}");
+}
