@@ -69,7 +69,7 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
 
         (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
         (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
-        (Some(S::Running), E::Completed) => Rule::NoStepRefused,
+        (Some(S::Running), E::Completed | E::StepStarted) => Rule::NoStepRefused,
         (
             Some(S::Running),
             E::CommandExecuted
@@ -77,7 +77,6 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::CheckpointSaved
             | E::ProgressReported
             | E::Noted
-            | E::StepStarted
             | E::StepValue
             | E::StepCompleted
             | E::StepFailed

@@ -24,7 +24,7 @@ command_executed    | O   | Running Paused         |           | same      | pro
 analysis_completed  | O   | Running                |           | same      |
 checkpoint_saved    | O   | Running                |           | same      |
 progress_reported   | O   | Running                |           | same      |
-step_started        | O   | Running                |           | same      |
+step_started        | O   | Running                | unrefused | same      |
 step_value          | O   | Created Running Paused | missing   | same      | took_over
 step_completed      | O   | Running Paused         |           | same      |
 step_failed         | O   | Running Paused         |           | same      |
@@ -381,6 +381,7 @@ impl Model {
             "that_open" => self.open,
             "awaiting" => self.pause == Some(1),
             "owned" => self.owner.is_some(),
+            "unrefused" => !self.refused,
             "succeeded" if self.state == "Running" => !self.refused,
             "succeeded" => succeeded && self.owner.is_none(),
             "complete" => self.missing == 0,
