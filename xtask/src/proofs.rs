@@ -142,6 +142,12 @@ fn stops(rounds: u64) -> Proof {
     proof("stops", programs, "a signal gave a session the wrong status, or left a process running")
 }
 
+fn durable_steps(rounds: u64) -> Proof {
+    let program = Program::test("sessionctl", "steps", Seed::Variable("SESSION_TESTKIT_SEED"));
+    let programs = vec![program.arg(&"step_rounds::").env("SESSIONCTL_TEST_ROUNDS", &rounds)];
+    proof("steps", programs, "a recorded step ran again, a value differs, or two runs of a step overlap")
+}
+
 fn terminals(rounds: u64) -> Proof {
     let program = Program::test("sessionctl", "ctl", Seed::Variable("SESSION_TESTKIT_SEED"));
     let programs = vec![program.arg(&"terminal_rounds::").env("SESSIONCTL_TEST_ROUNDS", &rounds)];
@@ -250,6 +256,12 @@ fn in_crates() -> Vec<Part> {
             "stops: 300 signals at random moments to owner, supervisor, program or all",
             stops(300),
             Some(stops(60)),
+        ),
+        part(
+            "steps",
+            "steps: 200 kills of scripts with 100 steps (500 in a round)",
+            durable_steps(20),
+            Some(durable_steps(50)),
         ),
         part(
             "terminals",

@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, geteuid};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use session_core::{ErrorCode, Session};
 
-use super::protocol::{HandOver, Refusal, Request, refuse, serve_connection};
+use super::protocol::{HandOver, REQUEST_BYTES, Refusal, Request, refuse, serve_connection};
 use crate::connection::{Connection, ConnectionHandler, ProgramHandle};
 use crate::procfs::{Process, environ, variables};
 use crate::runtime_folder::{self, folders, is_listener_gone, new_path};
+use crate::supervisor::client::{is_limit, limit_text};
 use crate::terminal::attach_socket::{ATTACH, VIEWED};
 use crate::variables::SOCKET_VARIABLE;
 
@@ -151,6 +153,7 @@ where
 {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let permits_of_others = Arc::new(Semaphore::new(MAX_OTHER_CONNECTIONS));
+    let mut reserve = open_reserve();
     // Dropped with this task, which ends all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -187,9 +190,33 @@ where
                 });
             }
             Ok(_) => {}
+            Err(error) if is_limit(&error) => {
+                // The reserve is the only descriptor that is left: with it, the client hears why.
+                drop(reserve.take());
+                let refused = tokio::time::timeout(ACCEPT_RETRY_DELAY, refuse_next(&listener, &error)).await;
+                reserve = open_reserve();
+                if refused.is_err() {
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                }
+            }
             Err(_) => tokio::time::sleep(ACCEPT_RETRY_DELAY).await,
         }
     }
+}
+
+/// Opens a descriptor that is closed to accept a connection where none is left.
+fn open_reserve() -> Option<std::fs::File> {
+    std::fs::File::open("/dev/null").ok()
+}
+
+/// Answers the next connection with the limit that is reached, and closes it.
+async fn refuse_next(listener: &UnixListener, limit: &io::Error) {
+    let Ok((stream, _)) = listener.accept().await else { return };
+    let (read, write) = stream.into_split();
+    // A connection that is closed before its request was read is broken for the other side.
+    let mut line = Vec::new();
+    let _ = BufReader::new(read).take(REQUEST_BYTES).read_until(b'\n', &mut line).await;
+    let _ = refuse(write, Refusal::new(ErrorCode::SystemLimit, limit_text(limit))).await;
 }
 
 /// Returns `true` if the peer is this user or root.

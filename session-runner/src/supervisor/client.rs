@@ -131,7 +131,7 @@ pub(crate) fn is_limit(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::AGAIN | Errno::MFILE | Errno::NFILE))
 }
 
-fn limit_text(error: &io::Error) -> &'static str {
+pub(crate) fn limit_text(error: &io::Error) -> &'static str {
     if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) {
         "no process or thread could be started, by the limit of this user (`ulimit -u`) or of its control group"
     } else {

@@ -47,3 +47,29 @@ fn invalid_names_are_refused_without_failing_the_session() {
         sessionctl step \"$(printf 'x%.0s' $(seq 129))\" -- true; echo $?; sessionctl step fine -- echo fine";
     fixture.run(script).exits(0).prints("125\n125\n125\nfine\n");
 }
+
+#[test]
+fn more_steps_than_descriptors_are_a_typed_error() {
+    let fixture = Fixture::new();
+    let script = "ulimit -n 1024; i=0; while [ $i -lt 60 ]; do i=$((i+1))
+        (sessionctl step many --key $i -- sh -c 'while ! [ -e go ]; do sleep 0.05; done' 2>>errors; echo $? >>codes) & done
+        while [ $(cat codes 2>/dev/null | wc -l) -lt 10 ]; do sleep 0.05; done; : >go; wait; sessionctl step after -- true";
+    fixture.write("script", script);
+    // Enough for the owner and its first steps.
+    fixture.write("run", "ulimit -Sn 64; exec sessionctl run --quiet --name it -- sh ./script");
+    let mut command = std::process::Command::new("sh");
+    let path =
+        fixture.command(&[]).get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_owned();
+    command.arg("./run").current_dir(fixture.path("")).env("PATH", path).env("SESSIONCTL_CONFIG", "");
+    command.env("SESSIONCTL_STORE", fixture.url()).stdin(std::process::Stdio::null());
+    crate::fixture::ran(&mut command).exits(0);
+    let codes = fixture.read("codes");
+    let refused = codes.lines().filter(|code| *code == "125").count();
+    assert!(codes.lines().count() == 60 && (10..60).contains(&refused), "{codes}");
+    assert_eq!(
+        fixture.read("errors").matches("[SYSTEM_LIMIT]").count(),
+        refused,
+        "{}",
+        fixture.read("errors")
+    );
+}
