@@ -280,7 +280,7 @@ impl Session {
     }
 
     /// Returns a value that belongs to the ownership of this session: all its handles share the one that the first call
-    /// creates. It lives as long as they do, so it must not hold one.
+    /// creates. It lives as long as they do, so it must not hold one. `create` must not call this method.
     ///
     /// ```
     /// # use session_core::{InMemorySessionManager, SessionConfig, SessionManager as _};

@@ -89,6 +89,16 @@ impl Names {
         }
     }
 
+    /// Frees the number of a use that was given up before it was recorded.
+    pub(super) fn unused(&mut self, step: &StepIdentity) {
+        if let StepOccurrence::Number(number) = step.occurrence {
+            match number {
+                0 | 1 => drop(self.last.remove(&step.name)),
+                _ => drop(self.last.insert(step.name.clone(), Use { number: number - 1, unkept: None })),
+            }
+        }
+    }
+
     /// Records the end of a use: `unkept` is its fingerprint if it is run again at the next use.
     pub(super) fn used(&mut self, step: &StepIdentity, unkept: Option<Fingerprint>) {
         if let StepOccurrence::Number(number) = step.occurrence {

@@ -261,7 +261,11 @@ impl OpenStep {
         let mut state = self.steps.state();
         state.table.failed(self.start, failure);
         state.names.close(&self.step);
-        state.names.used(&self.step, Some(self.fingerprint.clone()));
+        if self.start == 0 && self.because == StepReason::First {
+            state.names.unused(&self.step);
+        } else {
+            state.names.used(&self.step, Some(self.fingerprint.clone()));
+        }
         drop(state);
         self.steps.names_changed.notify_waiters();
         self.has_ended = true;

@@ -334,8 +334,8 @@ async fn a_start_waits_while_paused_but_an_end_does_not() {
         () = tokio::task::yield_now() => {}
     }
     session.resume().await.unwrap();
-    // The start that was given up used no number.
-    assert_eq!(run(&session, "next", "x").await.step().to_string(), "next");
+    // The start that was given up used no number, whatever the next one runs.
+    assert_eq!(run(&session, "next", "y").await.step().to_string(), "next");
 }
 
 #[tokio::test]
