@@ -5,6 +5,7 @@
 mod attempts;
 mod ends;
 mod fixture;
+mod look;
 mod names;
 mod places;
 #[path = "../ctl/rounds.rs"]

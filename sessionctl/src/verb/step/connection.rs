@@ -15,6 +15,7 @@ use sessionkit::workflow::protocol::{
 use super::command::{Ended, Input, Output};
 use crate::args::Step;
 use crate::error::{Failure, Result};
+use crate::step_summary::decision_option;
 
 /// A connection to the owner.
 pub(super) struct Connection {
@@ -112,11 +113,7 @@ impl Connection {
         let known = ErrorCode::ALL.iter().copied().find(|known| known.as_str() == code);
         let failure = Failure::new(known.unwrap_or(ErrorCode::InvalidArgument), message);
         let session = std::env::var(SESSION_VARIABLE).unwrap_or_default();
-        let option = match known {
-            Some(ErrorCode::StepChanged) => "--changed",
-            Some(ErrorCode::StepUnknown) => "--unknown",
-            _ => return failure,
-        };
+        let Some(option) = decision_option(&code) else { return failure };
         failure.next(&["retry", &session, option, &format!("{}=rerun", self.name)])
     }
 
