@@ -22,8 +22,10 @@ fn python() -> Option<Fixture> {
 
 /// Returns a shell script that runs this Python code with the client.
 fn script(fixture: &Fixture, code: &str) -> String {
-    fixture
-        .write("main.py", &format!("import os, sys, threading, time\nfrom step import StepError, step\n{code}\n"));
+    fixture.write(
+        "main.py",
+        &format!("import os, sys, threading, time\nfrom step import StepError, step\n{code}\n"),
+    );
     format!("PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={EXAMPLES} exec python3 ./main.py")
 }
 
