@@ -147,8 +147,9 @@ fn note(args: &Step, text: &str) {
         Some(key) => format!("{}[{key}]", args.name),
         None => args.name.clone(),
     };
-    // Standard error may be closed.
-    let _ = writeln!(io::stderr(), "step {}: {}", visible(&name), visible(text));
+    let line = format!("step {}: {}\n", visible(&name), visible(text));
+    // In one call, so that output of others does not come in between. Standard error may be closed.
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 fn rounded(delay: Duration) -> humantime::FormattedDuration {
