@@ -15,7 +15,7 @@ pub use self::format::{format_progress, format_sessions};
 pub use self::tracker::ProgressTracker;
 
 use crate::event::ProgressReport;
-use crate::head::{Head, StepTotals};
+use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::SessionState;
 use crate::time::Timestamp;
@@ -140,9 +140,9 @@ impl SessionProgress {
     }
 }
 
-/// Returns the progress of the durable steps, if there are any and nothing was reported.
+/// Returns the progress of the durable steps, if one was started and nothing was reported.
 fn of_steps(head: &Head, reported: &ProgressReport) -> Option<ProgressReport> {
-    let is_shown = *reported == ProgressReport::default() && head.steps != StepTotals::default();
+    let is_shown = *reported == ProgressReport::default() && head.steps.newest.is_some();
     is_shown.then(|| ProgressReport {
         completed_steps: Some(head.steps.completed),
         step: head.steps.newest.clone(),
