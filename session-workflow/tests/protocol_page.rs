@@ -1,6 +1,6 @@
 //! `docs/step-protocol.md`, compared with the code: its conversations are held with an owner, and its tables name every member.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::path::Path;
 
@@ -45,13 +45,13 @@ fn settled(mut message: Value) -> Value {
 /// Holds a conversation with the owner of the session.
 async fn hold(session: &Session, conversation: &[(char, Value)]) {
     let (client, owner) = tokio::io::duplex(64 * 1024);
-    let owned = session.clone();
+    let handle = session.clone();
     let server = tokio::spawn(async move {
         let (read, mut write) = split(owner);
         let mut read = BufReader::new(read);
         let mut first = Vec::new();
         read.read_until(b'\n', &mut first).await.unwrap();
-        serve(&owned, &NoProgram, first, &mut read, &mut write).await
+        serve(&handle, &NoProgram, first, &mut read, &mut write).await
     });
     let (read, mut write) = split(client);
     let mut lines = BufReader::new(read).lines();
