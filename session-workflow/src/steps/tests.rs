@@ -1,3 +1,5 @@
+//! Tests of steps with a manager in memory: what runs, is replayed, or is refused.
+
 use session_core::{
     CancelRequest, Evidence, InMemorySessionManager, SessionConfig, SessionManager as _, SessionState,
     SessionSummary, StepFailure, StepReason,

@@ -40,7 +40,7 @@ pub(super) fn message(args: &Step) -> ClientMessage {
         argv: args.command.clone(),
         input: args.stdin,
         if_unknown: args.if_unknown,
-        on_change: super::on_change(args),
+        on_change: args.on_change.unwrap_or_default(),
         keep_failure: args.keep_failure,
         ok: args.ok.clone(),
         timeout_ms: args.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
