@@ -22,7 +22,7 @@ pub enum TakeOver {
     Before(String),
 }
 
-/// What a retry takes over from an ended session.
+/// The steps that a retry takes over from an ended session.
 ///
 /// ```
 /// use session_core::{InMemorySessionManager, SessionConfig, SessionManager as _, SessionManagerExt as _};

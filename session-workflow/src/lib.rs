@@ -24,4 +24,4 @@ pub use self::idempotency_key::idempotency_key;
 pub use self::inheritance::{Inheritance, TakeOver};
 pub use self::step::{SessionSteps, Step, backoffs};
 pub use self::steps::{BegunStep, OpenStep, RecordedEnd, StepRequest, Steps, ValueReader};
-pub use self::table::{StepState, StepStatus, StepTable};
+pub use self::table::{StepRefusal, StepState, StepStatus, StepTable};

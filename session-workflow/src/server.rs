@@ -137,7 +137,7 @@ struct Running<'a> {
     has_value: bool,
 }
 
-/// What a client does while its command runs.
+/// An act of a client while its command runs.
 enum Event {
     Part(Part),
     End(End),

@@ -15,6 +15,8 @@ const PAGE: usize = 1024;
 pub struct StepTable {
     head: Option<Head>,
     steps: HashMap<StepIdentity, StepStatus>,
+    /// The first refusal of the last attempt.
+    refusal: Option<StepRefusal>,
     /// The step that was started, or taken over, at a revision.
     starts: HashMap<u64, StepIdentity>,
 }
@@ -39,6 +41,8 @@ pub struct StepStatus {
     pub first_start: u64,
     /// The number of its starts in this session.
     pub starts: u64,
+    /// `true` if its last start had no end when its attempt ended.
+    pub was_open: bool,
     /// The number of deaths of an owner at which it was open, without an end since.
     pub deaths: u64,
     /// The number of recorded ends that were run again on purpose.
@@ -47,6 +51,18 @@ pub struct StepStatus {
     pub inherited_from: Option<SessionId>,
     /// The parts of the value of its recorded end.
     pub(crate) value: Parts,
+}
+
+/// The refusal of a step, after which no further step of its attempt started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepRefusal {
+    /// The name of the step.
+    pub name: String,
+    /// The stable error code.
+    pub code: String,
+    /// The reason.
+    pub message: String,
 }
 
 /// The revisions of a value's parts. There may be other records between them.
@@ -149,6 +165,9 @@ impl StepTable {
             source,
         })?;
         if let Some(head) = &self.head {
+            if head.lifecycle.attempt != before {
+                self.refusal = None;
+            }
             if let SessionEvent::Interrupted { evidence } = &record.event {
                 let died = evidence.is_death() && head.lifecycle.loss == Some(OwnerLoss::Crashed);
                 self.owner_is_gone(died);
@@ -173,6 +192,13 @@ impl StepTable {
             SessionEvent::StepValue { start, .. } => self.part(*start, revision),
             SessionEvent::StepCompleted { start, end } => self.completed(*start, *end, revision, at),
             SessionEvent::StepFailed { start, failure } => self.failed(*start, failure.clone()),
+            SessionEvent::StepRefused { name, code, message } => {
+                self.refusal.get_or_insert_with(|| StepRefusal {
+                    name: name.clone(),
+                    code: code.clone(),
+                    message: message.clone(),
+                });
+            }
             _ => {}
         }
         Ok(())
@@ -198,6 +224,19 @@ impl StepTable {
         all
     }
 
+    /// Returns the step at which a later attempt, or a retry, continues: the first one without a recorded end.
+    #[must_use]
+    pub fn next(&self) -> Option<&StepIdentity> {
+        let unrecorded = self.steps.iter().filter(|(_, status)| !status.is_completed());
+        unrecorded.min_by_key(|(_, status)| status.first_start).map(|(step, _)| step)
+    }
+
+    /// Returns the first refusal of the last attempt.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<&StepRefusal> {
+        self.refusal.as_ref()
+    }
+
     fn inherited(&mut self, step: &InheritedStep, revision: u64) {
         let (state, deaths) = match step.outcome {
             StepOutcome::Completed(end) => (StepState::Completed { end, at: step.at, revision }, 0),
@@ -212,6 +251,7 @@ impl StepTable {
             attempt: 0,
             first_start: revision,
             starts: 0,
+            was_open: false,
             deaths,
             reruns: step.reruns,
             inherited_from: Some(step.from),
@@ -232,6 +272,7 @@ impl StepTable {
             attempt: start.attempt,
             first_start: known.map_or(start.revision, |known| known.first_start),
             starts: known.map_or(0, |known| known.starts) + 1,
+            was_open: false,
             deaths: known.map_or(0, |known| known.deaths),
             reruns: start.reruns,
             inherited_from: None,
@@ -287,6 +328,7 @@ impl StepTable {
     fn owner_is_gone(&mut self, died: bool) {
         for status in self.steps.values_mut().filter(|status| status.state == StepState::Open) {
             status.state = StepState::Unknown;
+            status.was_open = true;
             status.deaths += u64::from(died);
         }
     }

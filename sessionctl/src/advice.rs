@@ -48,6 +48,11 @@ impl Advice {
         self.sentence.is_none()
     }
 
+    /// Returns `true` if the next command runs the program of the session.
+    pub(crate) fn runs_program(&self) -> bool {
+        self.is_command() && self.next.first().is_some_and(|verb| verb == "retry" || verb == "resume")
+    }
+
     /// Replaces the next command where it cannot continue the session.
     pub(crate) fn or_else(mut self, verb: &str) -> Self {
         if let (Some(_), Some(first)) = (&self.sentence, self.next.first_mut()) {

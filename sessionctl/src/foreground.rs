@@ -7,7 +7,9 @@ use sessionkit::runner::{
     BackgroundProcess, ChildState, Command, Ended, Forwarding, PreparedCommand, RunReport, Runner, Running,
     STOPPED_FROM_TERMINAL, Stdin, TerminalEnd, close_inherited_descriptors,
 };
-use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
+use sessionkit::{
+    Head, Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible,
+};
 use tokio::signal::unix::SignalKind;
 
 use crate::context::Context;
@@ -16,6 +18,7 @@ use crate::error::{self, ExitCodes, Failure, Result};
 use crate::job::Job;
 use crate::job_signals::JobSignal;
 use crate::signals::{Signals, die_of_interrupt, exit_code_of_signal};
+use crate::step_summary::StepSummary;
 use crate::verb::print_session;
 use crate::viewer::{Plan, Viewers};
 
@@ -230,13 +233,20 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
     if context.term.json {
         print_session(context, &**store.manager(), id).await?;
     } else {
+        let steps = steps_after(store, &report.head).await;
+        let continuation = steps.as_ref().and_then(StepSummary::continuation);
+        let continuation = continuation.map(|text| format!("; {text}")).unwrap_or_default();
         match report.head.state() {
             SessionState::Failed { error } => {
-                context.hint(
-                    &format!("session failed: {}", visible(&error.message)),
-                    &[id],
-                    &["show", &typed],
-                );
+                let text = format!("session failed: {}{continuation}", visible(&error.message));
+                // A refusal has named the decision that a retry needs.
+                let refused = steps.as_ref().is_some_and(|steps| steps.decision().is_some());
+                let next = match steps {
+                    _ if refused => "why",
+                    Some(_) => "retry",
+                    None => "show",
+                };
+                context.hint(&text, &[id], &[next, &typed]);
             }
             SessionState::Cancelled { reason } => {
                 context.hint(&format!("session cancelled: {}", visible(reason)), &[id], &["show", &typed]);
@@ -246,7 +256,7 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
                     Some(OwnerLoss::Stopped) => "stopped",
                     _ => "interrupted",
                 };
-                context.hint(&format!("session {how}"), &[id], &["resume", &typed]);
+                context.hint(&format!("session {how}{continuation}"), &[id], &["resume", &typed]);
             }
             SessionState::Created | SessionState::Running { .. } | SessionState::Completed { .. } => {}
         }
@@ -265,6 +275,21 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
         context.hint(&text, &[id], &["show", &typed]);
     }
     Ok(u8::try_from(report.exit_code()).unwrap_or(125))
+}
+
+/// Reads the steps of a session that has failed, or can be resumed. They are only a help here: failures are logged.
+async fn steps_after(store: &Store, head: &Head) -> Option<StepSummary> {
+    let is_wanted = matches!(head.state(), SessionState::Failed { .. } | SessionState::Paused { .. });
+    if !is_wanted {
+        return None;
+    }
+    match StepSummary::read(&**store.manager(), head).await {
+        Ok(steps) => steps,
+        Err(error) => {
+            tracing::debug!(session = %head.id, %error, "could not read the steps");
+            None
+        }
+    }
 }
 
 /// Prints what is waited for after the program has ended.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::log::{
-    Commit, ExecutionMode, FailureCause, OwnerLoss, PersistedSession, Timestamp, WorkHistory,
+    Commit, ExecutionMode, FailureCause, OwnerLoss, PersistedSession, StepTotals, Timestamp, WorkHistory,
 };
 use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
@@ -87,6 +87,8 @@ pub(crate) struct Session {
     phase: Option<String>,
     /// The progress of the work.
     progress: Option<Progress>,
+    /// Its durable steps; null before the first one.
+    steps: Option<Steps>,
     /// The owner; null if no process owns the session.
     owner: Option<OwnerJson>,
     /// The terminal of its program, if it can be attached to on this machine.
@@ -140,6 +142,25 @@ struct Progress {
     completed_steps: Option<u64>,
     total_steps: Option<u64>,
     eta_seconds: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Steps {
+    /// Steps with a recorded end, those included that a retry took over.
+    completed: u64,
+    /// Failures and unknown ends.
+    failed: u64,
+    /// Steps that run, or that were running when the owner died.
+    open: u64,
+    /// The step that was started last.
+    newest: Option<String>,
+}
+
+impl Steps {
+    fn of(head: &Head) -> Option<Self> {
+        let StepTotals { completed, failed, open, newest, .. } = head.steps.clone();
+        (head.steps != StepTotals::default()).then_some(Self { completed, failed, open, newest })
+    }
 }
 
 /// Maximum number of files that are listed; `distinct_files` has their number.
@@ -258,6 +279,7 @@ impl Session {
                 total_steps: progress.total_steps,
                 eta_seconds: progress.eta_seconds,
             }),
+            steps: Steps::of(&head),
             owner: owner(&head, liveness),
             terminal: terminals.viewed(&head).map(|viewed| TerminalJson { viewed }),
             created_at: Some(head.created_at),

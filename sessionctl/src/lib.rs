@@ -45,6 +45,7 @@ mod signal_mask;
 mod signals;
 mod similar;
 mod status;
+mod step_summary;
 mod store_trust;
 mod system_limits;
 mod term;

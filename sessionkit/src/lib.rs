@@ -221,11 +221,13 @@ pub mod __private {
     pub use crate::runtime::{Flavor, block_on};
 }
 
-/// Doc tests of the README's and the guide's examples.
+/// Doc tests of the examples of the README, the guide and the page on steps.
 #[cfg(all(doctest, feature = "file", feature = "runner", target_os = "linux"))]
 mod pages {
     #[doc = include_str!("../../README.md")]
     struct Readme;
     #[doc = include_str!("../../docs/guide.md")]
     struct Guide;
+    #[doc = include_str!("../../docs/steps.md")]
+    struct Steps;
 }

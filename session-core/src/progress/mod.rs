@@ -49,11 +49,12 @@ pub struct SessionProgress {
     /// that are done. 100 only if all steps are done, if 100 was reported, or if the session is completed. It decreases
     /// only if the total number of steps is raised, or set to unknown.
     pub percent: Option<f64>,
-    /// The current step, or the last one.
+    /// The current step, or the last one. If nothing was reported, the durable step that was started last.
     pub step: Option<String>,
     /// The current phase.
     pub phase: Option<String>,
-    /// The number of completed steps. It exceeds `total_steps` if there were more than expected.
+    /// The number of completed steps. It exceeds `total_steps` if there were more than expected. If nothing was reported,
+    /// the number of durable steps with a recorded end.
     pub completed_steps: Option<u64>,
     /// The total number of steps; `None` if it is not known. A reported total of 0 means unknown.
     pub total_steps: Option<u64>,
@@ -79,9 +80,12 @@ impl SessionProgress {
         Self::of(head, &head.progress, head.samples, now)
     }
 
-    /// Computes the progress at `now` from a head and from reports that the log may not have yet.
+    /// Computes the progress at `now` from a head and from reports that the log may not have yet. Durable steps are the
+    /// progress of a session that reports none.
     fn of(head: &Head, reported: &ProgressReport, samples: u64, now: Timestamp) -> Self {
         let ran = head.ran(now);
+        let of_steps = of_steps(head, reported);
+        let reported = of_steps.as_ref().unwrap_or(reported);
         let total_steps = reported.total_steps.filter(|total| *total > 0);
         let share = Share::of(reported);
         let percent = match head.state() {
@@ -134,6 +138,16 @@ impl SessionProgress {
         let percent = self.percent?;
         Some((1..=100_u8).take_while(|whole| f64::from(*whole) <= percent).last().unwrap_or(0))
     }
+}
+
+/// Returns the progress of the durable steps, if one was started and nothing was reported.
+fn of_steps(head: &Head, reported: &ProgressReport) -> Option<ProgressReport> {
+    let is_shown = *reported == ProgressReport::default() && head.steps.newest.is_some();
+    is_shown.then(|| ProgressReport {
+        completed_steps: Some(head.steps.completed),
+        step: head.steps.newest.clone(),
+        ..ProgressReport::default()
+    })
 }
 
 /// The share of the work that is done, as the larger of the two measures that the work reports.

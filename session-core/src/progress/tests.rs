@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::SessionConfig;
-use crate::event::{Changes, SessionEvent};
+use crate::event::{Changes, SessionEvent, StepEnd, StepIdentity, StepReason};
 use crate::id::SessionId;
 use crate::owner::{Evidence, Owner};
 use crate::reason::SessionSummary;
@@ -593,6 +593,42 @@ fn reports_after_the_end_are_rejected() {
     assert!(progress.state.is_final());
     assert_eq!((progress.percent, progress.eta_seconds), (Some(100.0), None));
     assert!(log.tracker().is_ended(), "a tracker of an ended session accepts no reports");
+}
+
+#[test]
+fn durable_steps_are_shown_until_something_is_reported() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    let changes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&changes);
+    let _guard = tracker.on_change(move |_| _ = counted.fetch_add(1, Ordering::Relaxed));
+    let start = |log: &mut Log, n| {
+        log.append(SessionEvent::StepStarted {
+            step: StepIdentity::nth("build", n),
+            fingerprint: String::new(),
+            because: StepReason::First,
+            reruns: 0,
+            command: None,
+        });
+        log.head.tip.revision
+    };
+    let first = start(&mut log, 1);
+    tracker.sync_from(&log.head);
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "test [..........] --% 0/? build");
+    log.append(SessionEvent::StepCompleted { start: first, end: StepEnd::default() });
+    start(&mut log, 2);
+    tracker.sync_from(&log.head);
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "test [..........] --% 1/? build#2");
+    assert_eq!(log.view(), tracker.snapshot(), "the same for other processes");
+    assert_eq!(changes.load(Ordering::Relaxed), 2);
+
+    tracker.set_percent(30.0).unwrap();
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "test [###-------] 30%");
+    log.write(&tracker);
+    start(&mut log, 3);
+    tracker.sync_from(&log.head);
+    assert_eq!(changes.load(Ordering::Relaxed), 3, "steps are not shown any more");
+    assert_eq!((log.view().step, log.view().completed_steps), (None, None));
 }
 
 #[test]

@@ -406,7 +406,8 @@ impl State {
         self.samples = self.samples.max(head.samples);
         let changed = old.lifecycle.state != head.lifecycle.state
             || old.lifecycle.iterations_completed != head.lifecycle.iterations_completed
-            || old.totals != head.totals;
+            || old.totals != head.totals
+            || super::of_steps(old, &self.reported) != super::of_steps(head, &self.reported);
         self.head.clone_from(head);
         changed || self.differs_from(&before, samples, now)
     }

@@ -1,3 +1,5 @@
+//! Tests of steps with a manager in memory: what runs, is replayed, or is refused.
+
 use session_core::{
     CancelRequest, Evidence, InMemorySessionManager, SessionConfig, SessionManager as _, SessionState,
     SessionSummary, StepFailure, StepReason,
@@ -366,4 +368,29 @@ async fn the_table_of_a_log_is_that_of_its_owner() {
         assert_eq!(&known, status, "{step}");
     }
     assert_eq!(read.in_order().len(), 4);
+}
+
+#[tokio::test]
+async fn the_table_names_open_and_refused_steps_and_the_next_one() {
+    let manager = InMemorySessionManager::new();
+    let session = session(&manager).await;
+    run(&session, "build", "make").await.complete(0).await.unwrap();
+    run(&session, "cut", "kill").await.fail(unknown()).await.unwrap();
+    let open = run(&session, "publish", "send").await;
+    let session = next_attempt(&manager, session, Evidence::LockReleased).await;
+    let id = session.id();
+    let table = StepTable::read(&manager, id).await.unwrap();
+    let was_open = |name| table.get(&StepIdentity::nth(name, 1)).unwrap().was_open;
+    assert_eq!([was_open("build"), was_open("cut"), was_open("publish")], [false, false, true]);
+    assert_eq!((table.next(), table.refusal()), (Some(&StepIdentity::nth("cut", 1)), None));
+    drop(open);
+
+    assert_eq!(refusal(&session, request("build", "make -j8")).await.0, ErrorCode::StepChanged);
+    let table = StepTable::read(&manager, id).await.unwrap();
+    let refused = table.refusal().unwrap();
+    assert_eq!((refused.name.as_str(), refused.code.as_str()), ("build", "STEP_CHANGED"));
+    let session = next_attempt(&manager, session, Evidence::LockReleased).await;
+    let table = StepTable::read(&manager, id).await.unwrap();
+    assert_eq!(table.refusal(), None, "it is that of a former attempt");
+    drop(session);
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use sessionkit::log::{ExecutedCommand, PersistedSession, Timestamp, WorkHistory};
+use sessionkit::log::{
+    ExecutedCommand, PersistedSession, ProgressReport, StepTotals, Timestamp, WorkHistory,
+};
 use sessionkit::manager::Liveness;
 use sessionkit::text::{escape_bytes, visible};
 use sessionkit::{Head, SessionProgress, SessionState, format_progress};
@@ -65,12 +67,14 @@ pub(crate) fn session(
     let mut progress = SessionProgress::from_head(head, now);
     // The page names it above.
     progress.operation.clear();
-    if progress.percent.is_some() || progress.step.is_some() || progress.completed_steps.is_some() {
+    // Durable steps, the progress of a session that reports none, have a line of their own.
+    if progress.percent.is_some() || head.progress != ProgressReport::default() {
         page.line(
             "progress",
             &format_progress(&progress, term.columns().unwrap_or(COLUMNS).saturating_sub(NAMES + 2)),
         );
     }
+    page.optional("steps", steps(head, status).as_deref());
     if head.lifecycle.iteration > 0 {
         let of = head.max_iterations.map(|most| format!(" of {most}")).unwrap_or_default();
         page.line("iterations", &format!("{}{of} completed", head.lifecycle.iterations_completed));
@@ -123,6 +127,24 @@ pub(crate) fn history(head: &Head, history: &WorkHistory, term: &Term) -> String
         page.list(last.map(executed), totals.commands);
     }
     page.text
+}
+
+/// Returns the numbers of durable steps, and the one that was started last.
+fn steps(head: &Head, status: Status) -> Option<String> {
+    if head.steps == StepTotals::default() {
+        return None;
+    }
+    let StepTotals { completed, failed, open, newest, .. } = &head.steps;
+    let may_have_happened = head.state().is_final() || status.is_lost();
+    let mut parts = vec![format!("{completed} completed")];
+    if *failed > 0 {
+        parts.push(format!("{failed} failed"));
+    }
+    if *open > 0 {
+        parts.push(format!("{open} {}", if may_have_happened { "may have happened" } else { "running" }));
+    }
+    parts.extend(newest.as_ref().map(|newest| format!("newest {newest}")));
+    Some(parts.join(", "))
 }
 
 fn executed(command: &ExecutedCommand) -> String {

@@ -3,27 +3,25 @@
 
 mod command;
 mod connection;
+mod messages;
 mod outside;
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use sessionkit::text::{escape_bytes, visible};
+use sessionkit::workflow::backoffs;
 use sessionkit::workflow::protocol::{Recorded, Replay, Run};
-use sessionkit::workflow::{OnChange, backoffs};
 
 use self::command::{Ended, RunningCommand};
 use self::connection::{Begun, Connection};
+pub(crate) use self::messages::TROUBLE;
+use self::messages::{STEPS_VARIABLE, note};
 use crate::args::Step;
 use crate::error::{Failure, Result};
 
-/// The exit code after a time limit, and for failures of the command itself.
+/// The exit code after a time limit.
 const TIMED_OUT: u8 = 124;
-pub(crate) const TROUBLE: u8 = 125;
-
-/// The variable that makes steps run their commands plainly.
-const STEPS_VARIABLE: &str = "SESSIONCTL_STEPS";
 
 /// Runs a step. Every failure of its own exits with 125, since all other codes are those of commands.
 pub(crate) fn run(args: &Step) -> Result<u8> {
@@ -141,25 +139,6 @@ fn pass_on(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Prints a line about the step.
-fn note(args: &Step, text: &str) {
-    let name = match &args.key {
-        Some(key) => format!("{}[{key}]", args.name),
-        None => args.name.clone(),
-    };
-    // Standard error may be closed.
-    let _ = writeln!(io::stderr(), "step {}: {}", visible(&name), visible(text));
-}
-
 fn rounded(delay: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
-}
-
-/// Returns a command as a person would type it, for messages.
-fn shown(words: &[std::ffi::OsString]) -> String {
-    words.iter().map(|word| escape_bytes(word)).collect::<Vec<_>>().join(" ")
-}
-
-fn on_change(args: &Step) -> OnChange {
-    args.on_change.unwrap_or_default()
 }

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{TimelineItem, page, timeline_item};
 use crate::status::{Status, status};
+use crate::step_summary::StepSummary;
 use crate::{hints, ids, json};
 
 /// Records read at a time.
@@ -59,15 +60,23 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let status = status(head, liveness.as_ref());
     let evidence = liveness.as_ref().map(evidence).unwrap_or_default();
     let has_no_viewer = AttachableTerminals::default().viewed(head) == Some(false);
+    let steps = StepSummary::read(manager, head).await.map_err(|error| Failure::from(error).about(id))?;
     let advice = advice(manager, &session, liveness.as_ref(), has_no_viewer).await;
-    let mut verdict = describe(&session, status, &evidence, now);
+    // A living owner only continues the program.
+    let restarts = advice.runs_program() && !matches!(liveness, Some(Liveness::Alive));
+    let mut verdict = describe(&session, status, &evidence, steps.as_ref(), now);
     if has_no_viewer && !status.is_lost() {
         verdict.push_str(" Its terminal has no viewer.");
     }
     if let Some(sentence) = &advice.sentence {
         verdict = format!("{verdict} {}.", capitalized(sentence));
     }
-    let next = context.command(&advice.next());
+    if let Some(continuation) = steps.as_ref().and_then(StepSummary::continuation).filter(|_| restarts) {
+        verdict = format!("{verdict} {}.", capitalized(continuation));
+    }
+    let decision = steps.as_ref().and_then(StepSummary::decision).filter(|_| restarts);
+    let next = [advice.next(), decision.iter().flatten().map(String::as_str).collect()].concat();
+    let next = context.command(&next);
     if context.term.json {
         let owner = head.responsible_process().map(|owner| OwnerJson {
             host: &owner.host,
@@ -144,7 +153,31 @@ fn evidence(liveness: &Liveness) -> String {
 }
 
 /// Explains the state of a session in sentences.
-fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Timestamp) -> String {
+fn describe(
+    session: &PersistedSession,
+    status: Status,
+    evidence: &str,
+    steps: Option<&StepSummary>,
+    now: Timestamp,
+) -> String {
+    let is_over = status.is_lost() || session.state.is_final();
+    let (inside, running) = match steps.and_then(StepSummary::open) {
+        Some(open) if is_over => (format!(" inside {open}, which may have happened"), Vec::new()),
+        Some(open) => (String::new(), vec![format!("It is inside {open}.")]),
+        None => (String::new(), Vec::new()),
+    };
+    let explained = explanation(session, status, evidence, &inside, now);
+    let sentences = steps.map(|steps| steps.sentences(&session.state)).unwrap_or_default();
+    [vec![explained], running, sentences].concat().join(" ")
+}
+
+fn explanation(
+    session: &PersistedSession,
+    status: Status,
+    evidence: &str,
+    inside: &str,
+    now: Timestamp,
+) -> String {
     let PersistedSession { head, state, .. } = session;
     let ago = |at: Timestamp| crate::render::duration(now.since(at));
     let process = head.responsible_process().map(ToString::to_string).unwrap_or_default();
@@ -153,17 +186,22 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
         (None, Some(request)) => format!(" A pause was requested: {}.", request.reason),
         (None, None) => String::new(),
     };
+    let lost = if status == Status::Stopped {
+        "was stopped by a person"
+    } else if status == Status::Interrupted {
+        "was interrupted"
+    } else if status == Status::Crashed {
+        "has crashed"
+    } else {
+        "ended"
+    };
     // In a log that says how the session lost its owner, that is the reason of the pause.
     if status.is_lost() && head.responsible_process().is_some() {
-        let lost = if status == Status::Stopped {
-            "was stopped by a person"
-        } else if status == Status::Interrupted {
-            "was interrupted"
-        } else {
-            "has crashed"
-        };
-        return format!("It {lost}: {process} is {evidence}. It has not been resumed since.{requested}");
+        return format!(
+            "It {lost}{inside}: {process} is {evidence}. It has not been resumed since.{requested}"
+        );
     }
+    let ended_inside = if inside.is_empty() { String::new() } else { format!(" It {lost}{inside}.") };
     match state {
         SessionState::Created if head.creator.is_none() => {
             "It is queued: no process has started it yet.".to_owned()
@@ -188,11 +226,13 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
                 "It has no owner: it stays paused until it is resumed.".to_owned()
             };
             let since = ago(head.updated_at);
-            format!("It is paused ({reason}). Its last event was {since} ago. {owner}{requested}")
+            format!(
+                "It is paused ({reason}). Its last event was {since} ago. {owner}{requested}{ended_inside}"
+            )
         }
         SessionState::Completed { .. } => "It completed.".to_owned(),
-        SessionState::Failed { error } => format!("It failed: {error}."),
-        SessionState::Cancelled { reason } => format!("It was cancelled: {reason}."),
+        SessionState::Failed { error } => format!("It failed: {error}.{ended_inside}"),
+        SessionState::Cancelled { reason } => format!("It was cancelled: {reason}.{ended_inside}"),
     }
 }
 

@@ -101,6 +101,11 @@ fn guide_commands_print_what_the_page_shows() {
 }
 
 #[test]
+fn steps_page_commands_print_what_the_page_shows() {
+    check_page("docs/steps.md", page("docs/steps.md"));
+}
+
+#[test]
 fn format_page_commands_print_what_the_pages_show() {
     for name in ["docs/json.md", "docs/export.md", "docs/legacy.md"] {
         let blocks = page(name);

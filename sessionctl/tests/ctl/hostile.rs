@@ -75,11 +75,13 @@ fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
     // Without owners, the sessions are reported as crashed.
     drop((failed, cancelled, waiting, paused));
 
-    // A program with hostile directory, arguments, labels, output and reports.
+    // A program with hostile directory, arguments, labels, output, reports and steps. The last step is refused.
     let folder = fixture.dir.path().join(text.replace('/', "_"));
     std::fs::create_dir(&folder).unwrap();
     let script = format!(
-        "{BINARY} report --progress 40 --step \"$1\" --phase \"$1\"; printf '%s' \"$1\"; printf '%s\\n' \"$1\" >&2; exit 3"
+        "{BINARY} report --progress 40 --step \"$1\" --phase \"$1\"; printf '%s' \"$1\"; printf '%s\\n' \"$1\" >&2; \
+         {BINARY} step value --value -- printf '%s' \"$1\"; {BINARY} step fails -- sh -c 'exit 3' sh \"$1\"; \
+         {BINARY} step k --key k -- echo \"$1\"; {BINARY} step k --key k -- echo \"$1\" changed; exit 3"
     );
     let label = format!("key={text}");
     for label in [&["--label", &label][..], &[]] {
@@ -113,6 +115,8 @@ const READ_COMMANDS: &[&[&str]] = &[
     &["recover", "--dry-run", "-v"],
     &["show", "TEXT"],
     &["why", "ID"],
+    &["steps", "ID"],
+    &["step", "TEXT", "--key", "TEXT", "--", "TEXT"],
     &["wait", "ID", "--timeout", "0s"],
     &["wait", "TEXT", "--for", "TEXT"],
     &["import", "TEXT"],
@@ -186,7 +190,11 @@ fn hostile_text_is_escaped_on_terminals_and_in_json() {
             let shown = on_terminal(without_colours(fixture.command(&args)));
             is_harmless(&shown);
             found += usize::from(shown.contains("WORD"));
-            let json = args.iter().map(String::as_str).chain(["--json"]);
+            // Before the arguments of a command, if there is one.
+            let (options, command) =
+                args.split_at(args.iter().position(|arg| arg == "--").unwrap_or(args.len()));
+            let json = options.iter().map(String::as_str).chain(["--json"]);
+            let json = json.chain(command.iter().map(String::as_str));
             is_json(&fixture.ctl(json), &args);
         }
         assert!(found >= 15, "{what}: only {found} commands showed the text at all");

@@ -18,7 +18,7 @@ fn inspecting_a_missing_store_does_not_create_it() {
 }
 
 /// The members of a session that docs/json.md lists: no more, no fewer.
-const FIELDS: [&str; 39] = [
+const FIELDS: [&str; 40] = [
     "schema",
     "id",
     "name",
@@ -57,6 +57,7 @@ const FIELDS: [&str; 39] = [
     "metadata",
     "parent",
     "retry_of",
+    "steps",
     "terminal",
 ];
 

@@ -94,6 +94,16 @@ fn all_json_output_matches_the_schema() {
     checked("config", 0, &["config", "path"]);
     checked("session", 0, &["retry", "done"]);
     checked("session", 0, &["cancel", &crashed]);
+    let steps = format!(
+        "{0} step built --value -- echo out; {0} step sent --key k -- sh -c 'exit 3'; {0} step cut -- sh -c 'kill -KILL $$'",
+        crate::support::BINARY
+    );
+    checked("session", 137, &["run", "--name", "stepping", "--", "sh", "-c", &steps]);
+    checked("session", 0, &["show", "stepping"]);
+    assert_eq!(checked("steps", 0, &["steps", "stepping"])["steps"].as_array().unwrap().len(), 3);
+    checked("session", 137, &["retry", "stepping"]);
+    checked("steps", 0, &["steps", "stepping"]);
+    checked("why", 0, &["why", "stepping"]);
     ctl(&["run", "--detach", "--name", "sleeper", "--", "sleep", "60"]).exits(0);
     checked("session", 0, &["signal", "sleeper", "CONT"]);
     checked("session", 0, &["pause", "sleeper"]);

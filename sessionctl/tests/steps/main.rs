@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 mod attempts;
+mod clients;
 mod ends;
 mod fixture;
+mod look;
 mod names;
 mod places;
 #[path = "../ctl/rounds.rs"]

@@ -160,7 +160,7 @@ fn next_attempt(fixture: &Fixture) -> Result<Option<Child>, String> {
     Ok(Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()))
 }
 
-/// What has been recorded so far: it may not change.
+/// The values recorded so far: they may not change.
 #[derive(Default)]
 struct Checks {
     values: HashMap<String, String>,

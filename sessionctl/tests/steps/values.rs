@@ -1,6 +1,9 @@
 //! Values of steps: their recorded output.
 
-use crate::fixture::Fixture;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+
+use crate::fixture::{Fixture, ran};
 
 #[test]
 fn output_is_a_value_unless_it_is_that_of_the_session() {
@@ -69,6 +72,20 @@ fn an_input_is_part_of_the_step() {
     fixture.write("in", "123456");
     fixture.ctl(&["retry", "--quiet", "it"]).says("[STEP_CHANGED]").says("another input");
     fixture.ctl(&["retry", "--quiet", "--changed", "sum=rerun", "it"]).exits(1).prints("6\n");
+}
+
+#[test]
+fn a_line_about_a_step_is_written_in_one_call() {
+    // Regression: the line of a replayed step was written in parts, and output of the script came in between.
+    let fixture = Fixture::new();
+    fixture.write("script", "sessionctl step a -- true 2>&0");
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let mut command = fixture.command(&["run", "--quiet", "--no-tty", "--", "sh", "./script"]);
+    ran(command.stdin(OwnedFd::from(theirs))).exits(0);
+    let mut datagram = [0; 1024];
+    let bytes = ours.recv(&mut datagram).unwrap();
+    let line = String::from_utf8_lossy(&datagram[..bytes]);
+    assert_eq!(line, "step a: does not read its standard input: use --stdin to pass it on\n");
 }
 
 #[test]

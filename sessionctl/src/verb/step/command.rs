@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use sessionkit::limits::VALUE_BYTES;
 use sessionkit::workflow::protocol::{KEY_VARIABLE, PART_BYTES, RUN_VARIABLE, Run};
 
-use super::note;
+use super::messages::{TROUBLE, note, shown};
 use crate::args::Step;
 use crate::error::{Failure, Result};
 
@@ -30,7 +30,7 @@ pub(super) fn execute(words: &[OsString]) -> Failure {
     let mut command = Command::new(program);
     keep_signals(&mut command);
     let error = command.args(arguments).exec();
-    Failure::invalid(format!("cannot run `{}`: {error}", super::shown(words))).with_exit_code(code_of(&error))
+    Failure::invalid(format!("cannot run `{}`: {error}", shown(words))).with_exit_code(code_of(&error))
 }
 
 /// The input of a command.
@@ -38,7 +38,7 @@ pub(super) enum Input {
     /// That of this process: a terminal.
     Inherited,
     Empty,
-    /// What was read to its end.
+    /// The whole input, read to its end.
     Kept(File),
 }
 
@@ -170,7 +170,7 @@ impl Ended {
             Self::Signalled(signal) => 128 + signal,
             Self::NotStarted { code, .. } => return *code,
         };
-        u8::try_from(code & 0xff).unwrap_or(super::TROUBLE)
+        u8::try_from(code & 0xff).unwrap_or(TROUBLE)
     }
 
     /// Ends this process by the signal of a stop that ended the command. Returns for every other end.
@@ -213,7 +213,7 @@ impl RunningCommand {
         let started = input.stdio().and_then(|stdin| command.stdin(stdin).spawn());
         let started = started.map_err(|error| Ended::NotStarted {
             code: code_of(&error),
-            error: format!("cannot run `{}`: {error}", super::shown(&args.command)),
+            error: format!("cannot run `{}`: {error}", shown(&args.command)),
         });
         if let Ok(child) = &started {
             pass_signals_on(child);

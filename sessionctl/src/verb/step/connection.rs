@@ -15,6 +15,7 @@ use sessionkit::workflow::protocol::{
 use super::command::{Ended, Input, Output};
 use crate::args::Step;
 use crate::error::{Failure, Result};
+use crate::step_summary::decision_option;
 
 /// A connection to the owner.
 pub(super) struct Connection {
@@ -39,7 +40,7 @@ pub(super) fn message(args: &Step) -> ClientMessage {
         argv: args.command.clone(),
         input: args.stdin,
         if_unknown: args.if_unknown,
-        on_change: super::on_change(args),
+        on_change: args.on_change.unwrap_or_default(),
         keep_failure: args.keep_failure,
         ok: args.ok.clone(),
         timeout_ms: args.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
@@ -112,11 +113,7 @@ impl Connection {
         let known = ErrorCode::ALL.iter().copied().find(|known| known.as_str() == code);
         let failure = Failure::new(known.unwrap_or(ErrorCode::InvalidArgument), message);
         let session = std::env::var(SESSION_VARIABLE).unwrap_or_default();
-        let option = match known {
-            Some(ErrorCode::StepChanged) => "--changed",
-            Some(ErrorCode::StepUnknown) => "--unknown",
-            _ => return failure,
-        };
+        let Some(option) = decision_option(&code) else { return failure };
         failure.next(&["retry", &session, option, &format!("{}=rerun", self.name)])
     }
 

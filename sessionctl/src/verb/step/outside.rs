@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sessionkit::runner::SOCKET_VARIABLE;
 use sessionkit::workflow::protocol::KEY_VARIABLE;
 
-use super::{STEPS_VARIABLE, shown};
+use super::messages::{STEPS_VARIABLE, shown};
 use crate::args::Step;
 use crate::error::{Failure, Result};
 
