@@ -91,7 +91,7 @@ const PARTS: &[Part] = &[
     ("lists", listing::lists),
     ("pages", pages::first),
     ("command", command::costs),
-    ("steps", steps::costs),
+    ("steps", |settings| steps::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)),
     ("terminal", |settings| {
         terminal::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)
     }),

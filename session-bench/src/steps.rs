@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::Settings;
 use crate::process::quiet;
 use crate::report::{Bound, Section};
 use crate::stats::{median, millis, quantile};
@@ -87,12 +86,12 @@ impl Drop for RunningSession {
 }
 
 /// Measures the steps of a running session.
-pub(crate) fn costs(settings: &Settings) -> Vec<Section> {
-    let Some(sessionctl) = &settings.sessionctl else {
+pub(crate) fn costs(sessionctl: Option<&Path>, folder: &Path, rounds: usize) -> Vec<Section> {
+    let Some(sessionctl) = sessionctl else {
         eprintln!("not run: cost of steps, because --sessionctl PATH is missing");
         return Vec::new();
     };
-    let folder = tempfile::tempdir_in(&settings.folder).expect("a folder can be created");
+    let folder = tempfile::tempdir_in(folder).expect("a folder can be created");
     eprintln!("cost of steps …");
     let session = RunningSession::start(sessionctl, folder.path());
     let mut plain = File::create(folder.path().join("plain")).expect("a file can be created");
@@ -102,20 +101,20 @@ pub(crate) fn costs(settings: &Settings) -> Vec<Section> {
         plain.write_all(&record).and_then(|()| plain.sync_data()).expect("the disk can be written");
         start.elapsed()
     };
-    let timed = |mut command: Command| {
+    let run = |mut command: Command| {
         let start = Instant::now();
         let status = command.status().expect("a program can be run");
         assert!(status.success(), "{command:?}: {status}");
         start.elapsed()
     };
-    timed(session.step(sessionctl, "replayed"));
+    run(session.step(sessionctl, "replayed"));
     let mut times: [Vec<f64>; 4] = Default::default();
-    for round in 0..settings.rounds * ROUNDS_FACTOR + WARM_UP {
+    for round in 0..rounds * ROUNDS_FACTOR + WARM_UP {
         let all = [
-            timed(quiet("true")),
+            run(quiet("true")),
             flush(),
-            timed(session.step(sessionctl, "replayed")),
-            timed(session.step(sessionctl, &format!("new-{round}"))),
+            run(session.step(sessionctl, "replayed")),
+            run(session.step(sessionctl, &format!("new-{round}"))),
         ];
         for (times, took) in times.iter_mut().zip(all).filter(|_| round >= WARM_UP) {
             times.push(millis(took));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use rustix::process::Pid;
@@ -11,8 +12,10 @@ use session_core::async_trait::async_trait;
 use tokio::io::BufReader;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::report::protocol::HandOver;
+use crate::report::socket::OtherRequests;
 use crate::stops::SharedStops;
-use crate::supervisor::leftovers;
+use crate::supervisor::leftovers::{self, EndedProcesses};
 use crate::supervisor::messages::Ended;
 
 /// A handler of connections to the owner's socket, by the requests that they begin with. It serves as long as it takes.
@@ -48,15 +51,29 @@ pub struct Connection {
     pub write: OwnedWriteHalf,
 }
 
-impl Connection {
-    pub(crate) const fn new(
-        session: Session,
-        program: ProgramHandle,
-        first_line: Vec<u8>,
-        read: BufReader<OwnedReadHalf>,
-        write: OwnedWriteHalf,
-    ) -> Self {
-        Self { session, program, first_line, read, write }
+/// The connections of one session's program, and their handler.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    pub(crate) handler: Arc<dyn ConnectionHandler>,
+    pub(crate) session: Session,
+    pub(crate) program: ProgramHandle,
+}
+
+impl OtherRequests for Connections {
+    fn handles(&self, kind: &str) -> bool {
+        self.handler.handles(kind)
+    }
+
+    fn serve(
+        &self,
+        session: Option<Pid>,
+        connection: HandOver<OwnedReadHalf, OwnedWriteHalf>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let HandOver { line, read, write } = connection;
+        let program = self.program.clone().of_client(session);
+        let connection = Connection { session: self.session.clone(), program, first_line: line, read, write };
+        // An error is a client that closed its connection early.
+        Box::pin(async move { drop(self.handler.serve(connection).await) })
     }
 }
 
@@ -69,16 +86,6 @@ pub struct ProgramHandle {
     outputs: Arc<OnceLock<Vec<(u64, u64)>>>,
     /// The session of the client's process.
     session: Option<Pid>,
-}
-
-/// The result of ending processes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EndedProcesses {
-    /// The ids of processes that could not be ended.
-    pub left: Vec<u32>,
-    /// The ids of processes that were left running because they have a session of their own.
-    pub separate: Vec<u32>,
 }
 
 impl ProgramHandle {

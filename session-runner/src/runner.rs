@@ -16,7 +16,7 @@ use session_core::{
 use tokio::sync::watch;
 
 use crate::command::{Command, Forwarding};
-use crate::connection::{ConnectionHandler, ProgramHandle};
+use crate::connection::{ConnectionHandler, Connections, ProgramHandle};
 use crate::exit::launch_failure;
 use crate::output::capture::{Capture, CapturedStream, CapturedTerminal};
 use crate::output::{
@@ -25,7 +25,7 @@ use crate::output::{
 };
 use crate::prepared::PreparedCommand;
 use crate::report::protocol::{DetachedOwner, Refusal, Request, accept_report};
-use crate::report::socket::{Others, ReportSocket};
+use crate::report::socket::{OtherRequests, ReportSocket};
 use crate::run_error::RunError;
 use crate::run_loop::RunLoop;
 use crate::running::Running;
@@ -323,10 +323,9 @@ impl Runner {
         let handler = move |request| on_request(reporting.clone(), orders_of_program.clone(), request);
         let stops = SharedStops::default();
         let program = ProgramHandle::new(stops.clone(), command.complete_on_term);
-        let others = self.connections.as_ref().map(|handler| Others {
-            handler: Arc::clone(handler),
-            session: session.clone(),
-            program: program.clone(),
+        let others = self.connections.as_ref().map(|handler| {
+            let (handler, session, program) = (Arc::clone(handler), session.clone(), program.clone());
+            Arc::new(Connections { handler, session, program }) as Arc<dyn OtherRequests>
         });
         let socket = ReportSocket::listen(handler, others).map_err(own)?;
         let mut env = command.variables();

@@ -32,7 +32,7 @@ async fn open(disk: &FaultDisk) -> Option<Manager> {
     Some(Manager::open(storage, presence, ManagerOptions::new().recovery(None)).await.unwrap())
 }
 
-/// What a caller was told, with the number of calls of the disk until then.
+/// The answers that a caller got, with the number of calls of the disk until then.
 #[derive(Default)]
 struct Acknowledged {
     begun: Vec<(usize, StepIdentity)>,
@@ -46,7 +46,7 @@ fn value(step: usize, run: usize) -> Vec<u8> {
 }
 
 /// Runs the steps that are not recorded.
-async fn script(session: &Session, run: usize, disk: &FaultDisk, told: &mut Acknowledged) -> Vec<Vec<u8>> {
+async fn script(session: &Session, run: usize, disk: &FaultDisk, acked: &mut Acknowledged) -> Vec<Vec<u8>> {
     let steps = Steps::of(session);
     let mut values = Vec::new();
     for number in 0..STEPS {
@@ -54,7 +54,7 @@ async fn script(session: &Session, run: usize, disk: &FaultDisk, told: &mut Ackn
         let mut begun = steps.begin(session, request()).await.unwrap();
         if let (BegunStep::Run(_), 0) = (&begun, number % 3) {
             let BegunStep::Run(open) = begun else { unreachable!("it was checked") };
-            told.begun.push((disk.moment_index(), open.step().clone()));
+            acked.begun.push((disk.moment_index(), open.step().clone()));
             open.fail(StepFailure { exit_code: Some(1), ..StepFailure::default() }).await.unwrap();
             begun = steps.begin(session, request()).await.unwrap();
         }
@@ -62,11 +62,11 @@ async fn script(session: &Session, run: usize, disk: &FaultDisk, told: &mut Ackn
             BegunStep::Replay(recorded) => values.push(recorded.value().read_all(session).await.unwrap()),
             BegunStep::Run(mut open) => {
                 let step = open.step().clone();
-                told.begun.push((disk.moment_index(), step.clone()));
+                acked.begun.push((disk.moment_index(), step.clone()));
                 let value = value(number, run);
                 open.add_value(&value).await.unwrap();
                 open.complete(0).await.unwrap();
-                told.recorded.push((disk.moment_index(), step, value.clone()));
+                acked.recorded.push((disk.moment_index(), step, value.clone()));
                 values.push(value);
             }
         }
@@ -74,25 +74,25 @@ async fn script(session: &Session, run: usize, disk: &FaultDisk, told: &mut Ackn
     values
 }
 
-/// Runs a script in two attempts, and returns what its callers were told.
+/// Runs a script in two attempts, and returns the answers that its callers got.
 async fn workload(disk: &FaultDisk) -> (SessionId, Acknowledged) {
-    let mut told = Acknowledged::default();
+    let mut acked = Acknowledged::default();
     let manager = open(&disk.process()).await.unwrap();
     let id = manager.create_session(SessionConfig::new("script")).await.unwrap();
     let session = manager.start_session(id).await.unwrap();
-    let first = script(&session, 1, disk, &mut told).await;
+    let first = script(&session, 1, disk, &mut acked).await;
     session.interrupt(Evidence::Shutdown).await.unwrap();
     drop(session);
     let session = manager.resume_session(id).await.unwrap();
-    assert_eq!(script(&session, 2, disk, &mut told).await, first);
-    (id, told)
+    assert_eq!(script(&session, 2, disk, &mut acked).await, first);
+    (id, acked)
 }
 
 #[tokio::test]
 async fn no_power_cut_repeats_a_recorded_step() {
     let disk = FaultDisk::new();
     disk.start_recording();
-    let (id, told) = workload(&disk).await;
+    let (id, acked) = workload(&disk).await;
     let moments = disk.moments();
     let mut images = 0;
     for (index, moment) in moments.iter().enumerate() {
@@ -101,8 +101,8 @@ async fn no_power_cut_repeats_a_recorded_step() {
             images += 1;
             let image = moment.cut(keep);
             let what = format!("after call {index}, {}, {keep:?}", moment.what());
-            let recorded: Vec<_> = told.recorded.iter().filter(|(at, ..)| *at <= index).collect();
-            let begun = told.begun.iter().filter(|(at, _)| *at <= index);
+            let recorded: Vec<_> = acked.recorded.iter().filter(|(at, ..)| *at <= index).collect();
+            let begun = acked.begun.iter().filter(|(at, _)| *at <= index);
             let Some(manager) = open(&image.process()).await else {
                 assert!(recorded.is_empty(), "{what}: there is no store");
                 continue;

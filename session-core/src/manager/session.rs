@@ -12,7 +12,7 @@ use super::finish::{finish, is_paused};
 use super::locked_session::LockedSession;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
-use super::work_events::{check_work_event, durability_of};
+use super::work_events::{check_work_event, durability_of, ends_step};
 use crate::cancellation::CancellationToken;
 use crate::code::ErrorCode;
 use crate::config::SessionConfig;
@@ -237,16 +237,7 @@ impl Session {
     /// # Errors
     /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
     pub async fn end_step(&self, events: Vec<SessionEvent>, durability: Durability) -> Result<Tip> {
-        let is_end = |kind| {
-            matches!(
-                kind,
-                EventKind::StepValue
-                    | EventKind::StepCompleted
-                    | EventKind::StepFailed
-                    | EventKind::StepRefused
-            )
-        };
-        if let Some(other) = events.iter().find(|event| !is_end(event.kind())) {
+        if let Some(other) = events.iter().find(|event| !ends_step(event.kind())) {
             return Err(SessionError::InvalidArgument {
                 what: format!("`{}` does not end a step", other.kind()),
             });

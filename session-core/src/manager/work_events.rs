@@ -46,3 +46,11 @@ pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
         }),
     }
 }
+
+/// Returns `true` for the records of the end of a step: its value, its end, and a refusal.
+pub(super) const fn ends_step(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::StepValue | EventKind::StepCompleted | EventKind::StepFailed | EventKind::StepRefused
+    )
+}

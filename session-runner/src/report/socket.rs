@@ -2,27 +2,29 @@
 //! other side.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, geteuid};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use session_core::{ErrorCode, Session};
+use session_core::ErrorCode;
 
 use super::protocol::{HandOver, REQUEST_BYTES, Refusal, Request, refuse, serve_connection};
-use crate::connection::{Connection, ConnectionHandler, ProgramHandle};
+use crate::limit_error::{is_limit, limit_text};
 use crate::procfs::{Process, environ, variables};
 use crate::runtime_folder::{self, folders, is_listener_gone, new_path};
-use crate::supervisor::client::{is_limit, limit_text};
 use crate::terminal::attach_socket::{ATTACH, VIEWED};
 use crate::variables::SOCKET_VARIABLE;
 
@@ -37,12 +39,17 @@ const LEFT: &str = "left";
 /// Delay before accepting again when no descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The handler of requests of other kinds, and what it needs.
-#[derive(Debug)]
-pub(crate) struct Others {
-    pub(crate) handler: Arc<dyn ConnectionHandler>,
-    pub(crate) session: Session,
-    pub(crate) program: ProgramHandle,
+/// A server of connections that begin with requests of other kinds than reports.
+pub(crate) trait OtherRequests: fmt::Debug + Send + Sync {
+    /// Returns `true` if it serves connections that begin with a request of this kind.
+    fn handles(&self, kind: &str) -> bool;
+
+    /// Serves a connection to its end. `session` is that of the client's process.
+    fn serve(
+        &self,
+        session: Option<Pid>,
+        connection: HandOver<OwnedReadHalf, OwnedWriteHalf>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// A listening socket. Dropping it ends all connections and removes its file.
@@ -55,14 +62,14 @@ pub(crate) struct ReportSocket {
 impl ReportSocket {
     /// Listens at a new path that only this user can reach, and answers each request with the result of `handler`.
     /// Connections with requests of other kinds are served by `others`.
-    pub(crate) fn listen<F, Fut>(handler: F, others: Option<Others>) -> io::Result<Self>
+    pub(crate) fn listen<F, Fut>(handler: F, others: Option<Arc<dyn OtherRequests>>) -> io::Result<Self>
     where
         F: Fn(Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
         let path = new_socket_path()?;
         let listener = UnixListener::bind(&path)?;
-        let task = tokio::spawn(serve(listener, Arc::new(handler), others.map(Arc::new)));
+        let task = tokio::spawn(serve(listener, Arc::new(handler), others));
         let socket = Self { path, task };
         // Other users cannot enter the folder anyway.
         std::fs::set_permissions(&socket.path, Permissions::from_mode(0o600))?;
@@ -146,7 +153,7 @@ pub(crate) fn listener_of(path: &[u8]) -> Option<(Pid, u64)> {
     runtime_folder::listener_of(Path::new(OsStr::from_bytes(path)), SOCKET)
 }
 
-async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>, others: Option<Arc<Others>>)
+async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>, others: Option<Arc<dyn OtherRequests>>)
 where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
@@ -167,26 +174,23 @@ where
                     let client = stream.peer_cred().ok().and_then(|peer| peer.pid());
                     let (read, write) = stream.into_split();
                     let is_other =
-                        |member: &str| others.as_ref().is_some_and(|others| others.handler.handles(member));
+                        |member: &str| others.as_ref().is_some_and(|others| others.handles(member));
                     // An error is a child that closed its connection early.
                     let served = serve_connection(read, write, &*handler, is_other).await;
                     // These connections are held as long as their work takes.
                     drop(permit);
-                    let (Ok(Some(HandOver { line, read, write })), Some(others)) = (served, &others) else {
-                        return;
-                    };
+                    let (Ok(Some(connection)), Some(others)) = (served, &others) else { return };
                     let Ok(_permit) = permits_of_others.try_acquire() else {
                         let message =
                             format!("at most {MAX_OTHER_CONNECTIONS} steps of a session run concurrently");
-                        let _ = refuse(write, Refusal::new(ErrorCode::LimitExceeded, message)).await;
+                        let refusal = Refusal::new(ErrorCode::LimitExceeded, message);
+                        let _ = refuse(connection.write, refusal).await;
                         return;
                     };
                     let client = client.and_then(Pid::from_raw).map(Process::read);
                     let session =
                         client.and_then(|client| client.ok().flatten()).and_then(|client| client.session);
-                    let program = others.program.clone().of_client(session);
-                    let connection = Connection::new(others.session.clone(), program, line, read, write);
-                    let _ = others.handler.serve(connection).await;
+                    others.serve(session, connection).await;
                 });
             }
             Ok(_) => {}

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -19,6 +18,7 @@ use tokio::sync::Mutex;
 use super::entry::FAILED;
 use super::messages::{ORPHAN_GRACE, Order, Report, Spare, Start, Step, encode, send_start};
 use super::waiting::WaitingSupervisor;
+use crate::limit_error::{is_limit, limit_text};
 
 /// Signals that do not stay ignored through a supervisor: the standard library resets SIGPIPE, and owner and supervisor
 /// need SIGCHLD. All others are inherited, because no process in between catches an ignored signal.
@@ -122,20 +122,6 @@ impl LaunchError {
             (Step::Execute, _) if is_limit(&error) => Self::Limit(error),
             (Step::Execute, _) => Self::NotExecutable(error),
         }
-    }
-}
-
-/// Returns `true` for an error of a limit: `fork` and the start of a thread fail with EAGAIN.
-pub(crate) fn is_limit(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::AGAIN | Errno::MFILE | Errno::NFILE))
-}
-
-pub(crate) fn limit_text(error: &io::Error) -> &'static str {
-    if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) {
-        "no process or thread could be started, by the limit of this user (`ulimit -u`) or of its control group"
-    } else {
-        "no more files can be opened, by the limit of this process (`ulimit -n`) or of the system"
     }
 }
 

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 use super::entry::VERB;
 use super::messages::ORPHAN_GRACE;
-use crate::connection::EndedProcesses;
 use crate::procfs::{Process, environ, variables};
 use crate::report::socket::{listener_of, record_of_left};
 use crate::variables::{SESSION_VARIABLE, SOCKET_VARIABLE};
@@ -140,6 +139,16 @@ fn of_former_run(id: SessionId) -> impl Fn(&[u8]) -> bool {
         variables(environ).any(|variable| variable == session.as_bytes())
             && names.next().is_some_and(is_left_behind)
     }
+}
+
+/// The result of ending processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndedProcesses {
+    /// The ids of processes that could not be ended.
+    pub left: Vec<u32>,
+    /// The ids of processes that were left running because they have a session of their own.
+    pub separate: Vec<u32>,
 }
 
 /// Ends every process with this variable (`NAME=value`) in its environment, and their descendants. Spares those whose session
