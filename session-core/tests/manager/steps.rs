@@ -168,6 +168,20 @@ async fn a_step_ends_in_the_pause() {
     );
 }
 
+/// Each record says up to where the log was flushed before it.
+#[tokio::test(start_paused = true)]
+async fn starts_of_steps_are_flushed() {
+    let world = World::default();
+    let session = started(&world.process().await).await;
+    let begun = session.start_step(start(1)).await.unwrap().revision;
+    session.end_step(vec![value(begun)], Durability::Buffered).await.unwrap();
+    let refused = session.refuse_step("test", ErrorCode::StepChanged, "it changed").await.unwrap().revision;
+    session.end_step(vec![complete(begun)], Durability::Buffered).await.unwrap();
+    let records = session.read_log(begun).await.unwrap();
+    let flushed: Vec<_> = records.iter().map(|record| record.envelope.flushed).collect();
+    assert_eq!(flushed, [begun, begun, refused]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_call_takes_only_its_events() {
     let world = World::default();
