@@ -32,14 +32,17 @@ fn is_stopped(pid: Pid) -> bool {
 
 /// Asserts that `fg` continues the job, and neither its session nor its program; then resumes both, and ends them.
 fn stays_paused_at_fg(fixture: &Fixture, screen: &Screen<'_>, name: &str, program: Pid) {
-    let shown = fixture.show(name);
-    assert_eq!((&shown["status"], &shown["reason"]), (&json!("paused"), &json!("requested: lunch")));
+    let assert_paused = || {
+        let shown = fixture.show(name);
+        assert_eq!((&shown["status"], &shown["reason"]), (&json!("paused"), &json!("requested: lunch")));
+    };
+    assert_paused();
     screen.line("clear; fg");
     screen.until_begun("sessionctl run");
     // The job stops again once it has handled its continuation.
     screen.key("C-z");
     screen.until_prompt();
-    assert_eq!(fixture.show(name)["status"], "paused");
+    assert_paused();
     assert!(is_stopped(program), "`fg` continued the program of a paused session");
     block_on(async {
         let store = fixture.open().await;
