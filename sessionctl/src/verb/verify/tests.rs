@@ -96,7 +96,7 @@ impl StorageMaintenance for AlwaysCorrupt {
     }
 }
 
-/// What a backend reports of its repair is a claim: the result is that of a second look at what it has stored.
+/// A backend that reports a repair makes a claim: the result is that of a second check of what it has stored.
 #[tokio::test]
 async fn a_repaired_session_is_checked_again() {
     let folder = tempfile::tempdir().unwrap();
