@@ -18,7 +18,7 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
 use self::image::{Kept, Replay};
 use self::recorder::{Entry, Recorder};
-use self::workload::{Mark, Workload};
+use self::workload::{Act, Lie, Mark, Workload};
 use crate::calls::{BACKENDS, Shim};
 use crate::command::Place;
 use crate::outcome::{End, Result, binary, print, scratch, setting};
@@ -49,17 +49,55 @@ const SYSTEMS: [System; 4] = [
     },
 ];
 
-/// A deliberately wrong variant: flushes of these paths are not done. Images must show it.
-const CONTROLS: [(&str, &str, &str); 5] = [
-    ("file", "", "every acknowledgement before its flush"),
-    ("sqlite", "", "every acknowledgement before its flush"),
-    ("sled", "", "every acknowledgement before its flush"),
-    ("file", "DIR", "no folder is flushed: renames and deletions"),
-    ("sled", "/db/db", "the data file of sled is not flushed"),
+/// A recording of its own: a control, in which flushes of some paths are not done, or one act without anything else that
+/// could flush it.
+#[derive(Debug, Clone, Copy)]
+struct Variant {
+    backend: &'static str,
+    /// The part of the paths that are not flushed, `DIR` for those of all folders: images must show it. `None` if all are.
+    unflushed: Option<&'static str>,
+    /// The only act; `None` for the commands of a crowd.
+    act: Option<Act>,
+    title: &'static str,
+    images: usize,
+    /// The share of the images that must be seen as wrong, in percent.
+    share: usize,
+}
+
+const VARIANTS: [Variant; 15] = [
+    Variant::crowd("file", "", "control: every acknowledgement before its flush"),
+    Variant::crowd("sqlite", "", "control: every acknowledgement before its flush"),
+    Variant::crowd("sled", "", "control: every acknowledgement before its flush"),
+    Variant::crowd("sled", "/db/db", "control: the data file of sled is not flushed"),
+    Variant::alone("file", Act::Remove, "deletions alone"),
+    Variant::alone("file", Act::Remove, "control: deletions, without a flush of their folder").without("DIR"),
+    Variant::alone("file", Act::Import, "imports alone"),
+    Variant::alone("file", Act::Import, "control: imports, without a flush of their folder").without("DIR"),
+    Variant::alone("sqlite", Act::Remove, "deletions alone"),
+    Variant::alone("sqlite", Act::Remove, "control: deletions that are not flushed").without(""),
+    Variant::alone("sqlite", Act::Import, "imports alone"),
+    Variant::alone("sled", Act::Remove, "deletions alone"),
+    Variant::alone("sled", Act::Remove, "control: deletions, without a flush of sled's data file")
+        .without("/db/db"),
+    Variant::alone("sled", Act::Import, "imports alone"),
+    Variant::alone("sled", Act::Import, "control: imports, without a flush of sled's data file")
+        .without("/db/db"),
 ];
-/// Images of each control, and the share of them that must be seen as wrong.
-const CONTROL_IMAGES: usize = 24;
-const CONTROL_SHARE: usize = 50;
+
+impl Variant {
+    /// A later flush can repair what was not flushed.
+    const fn crowd(backend: &'static str, unflushed: &'static str, title: &'static str) -> Self {
+        Self { backend, unflushed: Some(unflushed), act: None, title, images: 24, share: 50 }
+    }
+
+    const fn alone(backend: &'static str, act: Act, title: &'static str) -> Self {
+        Self { backend, unflushed: None, act: Some(act), title, images: 8, share: 75 }
+    }
+
+    const fn without(self, unflushed: &'static str) -> Self {
+        Self { unflushed: Some(unflushed), ..self }
+    }
+}
 
 /// Set in the process that has mounts of its own.
 const INSIDE: &str = "SESSION_PROOF_INSIDE";
@@ -94,9 +132,9 @@ pub(crate) fn run(kind: &str, seed: u64, probe: bool) -> Result<End> {
     if kind == "ext4" {
         let shim = Shim::build(folder.path())?
             .map_err(|reason| format!("the controls need the filter: {reason}"))?;
-        for (backend, path, title) in CONTROLS {
-            let control = Some((shim.path().to_owned(), path, title));
-            recordings.push(Recording::new(*first, backend, control, folder.path(), seed)?);
+        for variant in VARIANTS {
+            let with = Some((variant, shim.path()));
+            recordings.push(Recording::new(*first, variant.backend, with, folder.path(), seed)?);
         }
     }
     print(&format!("{} recordings in {} s", recordings.len(), begin.elapsed().as_secs()));
@@ -142,7 +180,7 @@ fn missing(system: &System) -> Option<String> {
 struct Recording {
     system: System,
     backend: &'static str,
-    control: Option<&'static str>,
+    variant: Option<Variant>,
     entries: Vec<Entry<Mark>>,
     binary: PathBuf,
 }
@@ -151,7 +189,7 @@ impl Recording {
     fn new(
         system: System,
         backend: &'static str,
-        control: Option<(PathBuf, &'static str, &'static str)>,
+        variant: Option<(Variant, &Path)>,
         folder: &Path,
         seed: u64,
     ) -> Result<Self> {
@@ -170,52 +208,60 @@ impl Recording {
         let recorder = Recorder::mount(&disk, system.size_mib << 20)?;
         let device = tool("losetup", &["--find", "--show", &disk.join("disk").display().to_string()])?;
         let device = device.trim();
-        let seconds = setting("SESSION_PROOF_SECONDS", if control.is_some() { 3 } else { 5 });
+        let seconds = setting("SESSION_PROOF_SECONDS", if variant.is_some() { 3 } else { 5 });
         let result = (|| {
             let (mkfs, options) = system.mkfs.split_first().unwrap_or((&"", &[]));
             tool(mkfs, &[options, &[device]].concat())?;
-            let mut options = vec!["-t", system.kind];
-            if !system.options.is_empty() {
-                options.extend(["-o", system.options]);
-            }
-            tool("mount", &[&options[..], &[device, &mounted.display().to_string()]].concat())?;
+            // In a variant, the kernel does not commit by itself what was not flushed.
+            let own = ["defaults", system.options, if variant.is_some() { "commit=300" } else { "" }];
+            let own = own.into_iter().filter(|option| !option.is_empty()).collect::<Vec<_>>().join(",");
+            tool("mount", &["-t", system.kind, "-o", &own, device, &mounted.display().to_string()])?;
             rustix::fs::sync();
             recorder.mark(Mark::Base);
-            let lie = control.as_ref().map(|(filter, path, _)| (filter.clone(), *path));
+            let lie = variant.and_then(|(variant, filter)| {
+                variant.unflushed.map(|path| Lie { filter: filter.to_owned(), path })
+            });
             let length = Duration::from_secs(seconds.try_into().unwrap_or(5));
             let workload = Workload { place, recorder: recorder.clone(), lie, length };
-            let done = workload.run(seed);
+            let done = match variant.and_then(|(variant, _)| variant.act) {
+                Some(act) => workload.run_alone(act),
+                None => workload.run(seed),
+            };
             let entries = recorder.take();
             unmount_when_free(&mounted)?;
             done.map(|()| entries)
         })();
         tool("losetup", &["--detach", device])?;
         unmount_when_free(&disk)?;
-        let control = control.map(|(_, _, title)| title);
-        Ok(Self { system, backend, control, entries: result?, binary: binary()? })
+        let variant = variant.map(|(variant, _)| variant);
+        Ok(Self { system, backend, variant, entries: result?, binary: binary()? })
     }
 
     fn title(&self) -> String {
         let System { kind, options, .. } = self.system;
-        let control = self.control.map_or_else(String::new, |control| format!(", control: {control}"));
-        format!("{} on {kind} {options}{control}", self.backend)
+        let variant = self.variant.map_or_else(String::new, |variant| format!(", {}", variant.title));
+        format!("{} on {kind} {options}{variant}", self.backend)
     }
 
-    /// Chooses cuts by the seed: most of them directly behind an acknowledgement.
+    /// Chooses cuts by the seed: most of them directly behind a mark, in a variant all of them behind an
+    /// acknowledgement.
     fn cuts(&self, count: usize, seed: u64) -> Vec<(usize, u64)> {
         let mut random = Random::new(seed);
-        let is_mark = |(_, entry): &(usize, &Entry<Mark>)| matches!(entry, Entry::Mark(_));
+        let is_variant = self.variant.is_some();
         let base =
-            self.entries.iter().position(|entry| matches!(entry, Entry::Mark(Mark::Base))).unwrap_or(0);
+            self.entries.iter().rposition(|entry| matches!(entry, Entry::Mark(Mark::Base))).unwrap_or(0);
         let marks: Vec<usize> = self
             .entries
             .iter()
             .enumerate()
-            .filter(is_mark)
-            .map(|(at, _)| at + 1)
-            .filter(|at| *at > base + 1)
+            .skip(base + 1)
+            .filter_map(|(at, entry)| match entry {
+                Entry::Mark(Mark::Changing(_)) if is_variant => None,
+                Entry::Mark(_) => Some(at + 1),
+                Entry::Write { .. } | Entry::Flush => None,
+            })
             .collect();
-        let behind = if self.control.is_some() { 100 } else { 60 };
+        let behind = if is_variant { 100 } else { 60 };
         let mut cuts: Vec<_> = (0..count)
             .map(|_| {
                 let any = base + 1 + random.below(self.entries.len() - base);
@@ -229,8 +275,9 @@ impl Recording {
 
     /// Builds and checks the images. Returns how many there were, and how many were wrong.
     fn replay(&self, folder: &Path, seed: u64) -> Result<(usize, usize)> {
-        let count = setting("SESSION_PROOF_IMAGES", self.system.images);
-        let count = if self.control.is_some() { CONTROL_IMAGES } else { count };
+        let count = self
+            .variant
+            .map_or_else(|| setting("SESSION_PROOF_IMAGES", self.system.images), |variant| variant.images);
         let cuts = self.cuts(count, seed);
         // btrfs takes disks with one id for one file system.
         let parallel = thread::available_parallelism().map_or(2, usize::from);
@@ -278,7 +325,7 @@ impl Recording {
             let mut random = Random::new(*seed);
             replay.advance(*cut);
             let kept = match random.below(10) {
-                _ if self.control.is_some() => Kept::None,
+                _ if self.variant.is_some() => Kept::None,
                 0..=3 => Kept::None,
                 4 => Kept::All,
                 5 => Kept::Prefix,
@@ -302,7 +349,7 @@ impl Recording {
             if let Ok(mut wrong) = wrong.lock() {
                 *wrong += 1;
             }
-            if self.control.is_none() {
+            if !self.is_control() {
                 let title = self.title();
                 print(&format!(
                     "WRONG {title}, cut {cut}, {kept:?} ({had} of {of}):\n  {}",
@@ -316,13 +363,16 @@ impl Recording {
     /// Returns the failure: an image that is wrong, or a control that is not seen.
     fn verdict(&self, images: usize, wrong: usize) -> Option<String> {
         let title = self.title();
-        match self.control {
-            Some(_) if wrong * 100 < images * CONTROL_SHARE => {
-                Some(format!("{title}: only {wrong} of {images} images show it"))
-            }
-            None if wrong > 0 => Some(format!("{title}: {wrong} of {images} images are wrong")),
-            _ => None,
+        match self.variant {
+            Some(variant) if self.is_control() => (wrong * 100 < images * variant.share)
+                .then(|| format!("{title}: only {wrong} of {images} images show it")),
+            Some(_) | None => (wrong > 0).then(|| format!("{title}: {wrong} of {images} images are wrong")),
         }
+    }
+
+    /// Returns `true` if something was not flushed on purpose.
+    fn is_control(&self) -> bool {
+        self.variant.is_some_and(|variant| variant.unflushed.is_some())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Job control: the program and this process stop and continue together, and the terminal passes between them.
 
 use rustix::process::Pid;
+use sessionkit::SessionState;
+use sessionkit::log::PauseReason;
 use sessionkit::runner::{ChildState, Running, STOPPED_FROM_TERMINAL};
 
 use crate::error::Result;
@@ -107,6 +109,8 @@ impl Job {
             ChildState::Paused => {
                 self.reclaim_terminal();
                 if let Some((reason, target)) = self.pending_stop.take() {
+                    // A request that came in the meantime paused it: it stays paused when this process continues.
+                    self.paused_by_us &= is_paused_for(running, text_of(reason));
                     self.stop(reason, target, running).await;
                 }
             }
@@ -129,10 +133,7 @@ impl Job {
     fn pause(&mut self, reason: StopReason, target: StopTarget, running: &Running) {
         self.pending_stop = Some((reason, target));
         self.paused_by_us = true;
-        running.pause(match reason {
-            StopReason::Requested => STOPPED_FROM_TERMINAL,
-            StopReason::NeedsTerminal => BY_READING,
-        });
+        running.pause(text_of(reason));
     }
 
     /// Stops this process, and resumes the program once it is continued.
@@ -175,4 +176,18 @@ impl Job {
             terminal.reclaim();
         }
     }
+}
+
+/// Returns the pause reason in the log.
+const fn text_of(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Requested => STOPPED_FROM_TERMINAL,
+        StopReason::NeedsTerminal => BY_READING,
+    }
+}
+
+/// Returns `true` if the session is paused for this reason.
+fn is_paused_for(running: &Running, text: &str) -> bool {
+    let head = running.session().head();
+    matches!(head.state(), SessionState::Paused { reason: PauseReason::Requested(reason) } if reason == text)
 }

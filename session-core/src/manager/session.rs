@@ -400,15 +400,18 @@ impl Session {
     /// Records that the work is paused, without a request. For embedding programs that handle requests themselves, and
     /// for work that pauses on its own.
     ///
+    /// If a pause was requested by the time of the record, [`PauseReason::Requested`] gets the reason of the request, whatever
+    /// the given one: only the log shows who may end the pause.
+    ///
     /// # Errors
     /// Those of [`Session`].
     pub async fn pause(&self, reason: PauseReason) -> Result<Tip> {
         self.append(Durability::Flushed, |head| {
-            Ok(if is_paused(head) {
-                Vec::new()
-            } else {
-                vec![SessionEvent::Paused { reason: reason.clone() }]
-            })
+            let reason = match (&reason, &head.lifecycle.requests.pause) {
+                (PauseReason::Requested(_), Some(request)) => PauseReason::Requested(request.reason.clone()),
+                _ => reason.clone(),
+            };
+            Ok(if is_paused(head) { Vec::new() } else { vec![SessionEvent::Paused { reason }] })
         })
         .await
     }

@@ -163,6 +163,19 @@ async fn a_pause_is_pending_until_the_work_meets_it() {
     assert_eq!(world.kinds(id).await[2..], ["pause_requested", "paused", "resume_requested", "resumed"]);
 }
 
+/// A program was stopped by a key and paused by a request at the same time: the record had the reason of the key, so the
+/// program went on as soon as its job did.
+#[tokio::test(start_paused = true)]
+async fn a_pause_has_the_reason_of_a_pending_request() {
+    let world = World::default();
+    let session = started(&world.process().await).await;
+    let other = world.process().await;
+    other.pause_session(session.id(), "lunch".to_owned()).await.unwrap();
+    session.pause(PauseReason::Requested("stopped from the terminal".to_owned())).await.unwrap();
+    let requested = PauseReason::Requested("lunch".to_owned());
+    assert_eq!(other.get_state(session.id()).await.unwrap(), SessionState::Paused { reason: requested });
+}
+
 /// Work that says late that it never makes a session call.
 #[tokio::test(start_paused = true)]
 async fn a_pending_request_follows_the_new_handling() {
@@ -368,6 +381,28 @@ impl Overrides for Unplugged {
         }
         self.inner.append(id, expected, batch, durability).await
     }
+}
+
+/// A refusal of a step that cannot be recorded when it happens is recorded with the end of the session, which fails.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_was_not_recorded_fails_the_session() {
+    let storage = Unplugged::default();
+    let (gone, memory) = (Arc::clone(&storage.gone), storage.inner.clone());
+    let options = ManagerOptions::new().recovery(None);
+    let presence = Arc::new(ProcessPresence::default());
+    let manager =
+        PersistentSessionManager::open(Arc::new(Wrapped(storage)), presence, options).await.unwrap();
+    let id = manager.create_session(config()).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    gone.store(true, Ordering::SeqCst);
+    let refused = session.refuse_step("build", ErrorCode::StepChanged, "it changed").await;
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::StorageIo);
+    gone.store(false, Ordering::SeqCst);
+    session.complete(SessionSummary::new()).await.unwrap();
+    assert_eq!(manager.get_state(id).await.unwrap().name(), StateName::Failed);
+    let records = memory.records_after(id, 2).await.unwrap();
+    let kinds: Vec<_> = records.iter().map(|record| record.decode().unwrap().event.kind()).collect();
+    assert_eq!(kinds, [EventKind::StepRefused, EventKind::Failed]);
 }
 
 /// A storage that is lost ends nothing: each call says so, and the work continues once the storage is back.

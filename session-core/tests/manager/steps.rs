@@ -123,9 +123,8 @@ async fn recovery_fails_an_orphan_that_lacks_inherited_records() {
     let id = first.create_session_inheriting(config(), None, 1).await.unwrap();
     world.declare_dead(id).await;
     let manager = world.process().await;
-    let pause = RecoveryOptions::new(RecoveryPolicy::Pause);
-    assert_eq!(manager.recover(pause).await.unwrap().recovered, []);
-    let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Resume)).await.unwrap();
+    // Whatever the policy: no later recovery could do more.
+    let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
     assert_eq!(report.recovered, [(id, RecoveryOutcome::Failed)], "{report:?}");
     assert_eq!(manager.get_head(id).await.unwrap().state().name(), StateName::Failed);
 }
@@ -167,6 +166,20 @@ async fn a_step_ends_in_the_pause() {
         world.kinds(session.id()).await[2..],
         ["step_started", "paused", "step_value", "step_completed"]
     );
+}
+
+/// Each record says up to where the log was flushed before it.
+#[tokio::test(start_paused = true)]
+async fn starts_of_steps_are_flushed() {
+    let world = World::default();
+    let session = started(&world.process().await).await;
+    let begun = session.start_step(start(1)).await.unwrap().revision;
+    session.end_step(vec![value(begun)], Durability::Buffered).await.unwrap();
+    let refused = session.refuse_step("test", ErrorCode::StepChanged, "it changed").await.unwrap().revision;
+    session.end_step(vec![complete(begun)], Durability::Buffered).await.unwrap();
+    let records = session.read_log(begun).await.unwrap();
+    let flushed: Vec<_> = records.iter().map(|record| record.envelope.flushed).collect();
+    assert_eq!(flushed, [begun, begun, refused]);
 }
 
 #[tokio::test(start_paused = true)]

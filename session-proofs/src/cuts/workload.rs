@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,13 +25,29 @@ pub(super) enum Mark {
     Removed(String),
 }
 
+/// The filter that lets flushes of these paths succeed without doing them.
+#[derive(Debug, Clone)]
+pub(super) struct Lie {
+    pub(super) filter: PathBuf,
+    pub(super) path: &'static str,
+}
+
+/// A command that is recorded alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Remove,
+    Import,
+}
+
+/// Sessions of a recording of one act.
+const ALONE: usize = 8;
+
 /// The commands, through a program that ignores flushes or not.
 #[derive(Debug, Clone)]
 pub(super) struct Workload {
     pub(super) place: Place,
     pub(super) recorder: Recorder<Mark>,
-    /// The filter that lets flushes of these paths succeed without doing them.
-    pub(super) lie: Option<(PathBuf, &'static str)>,
+    pub(super) lie: Option<Lie>,
     pub(super) length: Duration,
 }
 
@@ -50,8 +66,38 @@ impl Workload {
         Ok(())
     }
 
-    fn work(&self, worker: u64, seed: u64) -> Result<()> {
-        let mut random = Random::part(seed, worker);
+    /// Runs one act after the other, each on a session of its own, once all that came before is on the disk.
+    pub(super) fn run_alone(&self, act: Act) -> Result<()> {
+        let honest = Self { lie: None, ..self.clone() };
+        let mut streams = Vec::new();
+        for number in 0..ALONE {
+            let id = honest.start(&format!("alone-{number}"), 0)?.ok_or("a session has not completed")?;
+            if act == Act::Import {
+                let stream = honest.export(&id, number)?.ok_or("a session could not be exported")?;
+                if !honest.remove(&id)? {
+                    return Err("a session could not be removed".into());
+                }
+                streams.push((id, Some(stream)));
+            } else {
+                streams.push((id, None));
+            }
+        }
+        rustix::fs::sync();
+        self.recorder.mark(Mark::Base);
+        for (id, stream) in streams {
+            let done = match stream {
+                Some(stream) => self.import(&id, &stream)?,
+                None => self.remove(&id)?,
+            };
+            if !done {
+                return Err(format!("{act:?} of session {id} failed").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn work(&self, worker: usize, seed: u64) -> Result<()> {
+        let mut random = Random::part(seed, worker as u64);
         let end = Instant::now() + self.length;
         let mut mine = Vec::new();
         let mut count = 0;
@@ -113,15 +159,22 @@ impl Workload {
     }
 
     /// Exports, removes and imports a session.
-    fn bring_back(&self, id: &str, worker: u64) -> Result<bool> {
+    fn bring_back(&self, id: &str, worker: usize) -> Result<bool> {
+        let Some(stream) = self.export(id, worker)? else { return Ok(false) };
+        Ok(self.remove(id)? && self.import(id, &stream)?)
+    }
+
+    /// Exports a session to a file outside the disk.
+    fn export(&self, id: &str, number: usize) -> Result<Option<PathBuf>> {
         let stream = self.call(&["export", id])?;
-        if stream.code != Some(0) || !self.remove(id)? {
-            return Ok(false);
-        }
-        let file = self.place.folder.join(format!("stream-{worker}"));
+        let file = self.place.folder.join(format!("stream-{number}"));
         fs::write(&file, stream.out)?;
+        Ok((stream.code == Some(0)).then_some(file))
+    }
+
+    fn import(&self, id: &str, stream: &Path) -> Result<bool> {
         self.recorder.mark(Mark::Changing(id.to_owned()));
-        let back = self.call(&["import", &file.display().to_string()])?.code == Some(0);
+        let back = self.call(&["import", &stream.display().to_string()])?.code == Some(0);
         if back {
             self.recorder.mark(Mark::Exists(id.to_owned()));
         }
@@ -133,7 +186,7 @@ impl Workload {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let Some((filter, path)) = &self.lie else { return self.place.command(args) };
+        let Some(Lie { filter, path }) = &self.lie else { return self.place.command(args) };
         let mut command = Command::new(filter);
         let store = self.place.store.parent().unwrap_or(&self.place.store).display().to_string();
         command.args([

@@ -5,7 +5,7 @@ use std::time::Duration;
 use session_core::{Head, PauseReason, SessionError, SessionState, Stop, StopSource};
 use tokio::time::Instant;
 
-use super::{RETRY_DELAY, RunLoop};
+use super::{RETRY_DELAY, RunLoop, STOPPED_FROM_TERMINAL};
 use crate::child_state::{ChildState, LocalRequest};
 use crate::outcome::EndReason;
 use crate::run_state::TreeState;
@@ -85,18 +85,17 @@ impl RunLoop {
         }
         // A caller that is notified of the pause may write to the same terminal next.
         self.capture.wait_until_drained().await;
-        let log_reason = self.session.head().lifecycle.requests.pause.map(|pause| pause.reason);
         let request = self.state.request.clone();
         let local_reason = match &request {
             Some(LocalRequest::Pause(reason)) => Some(reason.clone()),
             Some(LocalRequest::Resume) | None => None,
         };
-        match self
-            .session
-            .pause(PauseReason::Requested(log_reason.or(local_reason).unwrap_or_default()))
-            .await
-        {
+        // A request in the log replaces the reason.
+        match self.session.pause(PauseReason::Requested(local_reason.unwrap_or_default())).await {
             Ok(_) => {
+                // The continuation of a viewer does not end a pause that was requested in the meantime.
+                self.state.is_paused_by_terminal &=
+                    is_paused_for(&self.session.head(), STOPPED_FROM_TERMINAL);
                 self.state.stop_clock();
                 self.state.tree = TreeState::Halted;
                 self.child_state.send_replace(ChildState::Paused);
@@ -118,4 +117,8 @@ impl RunLoop {
         tracing::warn!(session = %self.session.id(), %error, code = %error.code(), "could not {action}, will retry");
         self.state.retry_at = Some(Instant::now() + RETRY_DELAY);
     }
+}
+
+fn is_paused_for(head: &Head, text: &str) -> bool {
+    matches!(head.state(), SessionState::Paused { reason: PauseReason::Requested(reason) } if reason == text)
 }

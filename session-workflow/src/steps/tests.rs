@@ -301,6 +301,31 @@ async fn a_value_beyond_the_limit_is_recorded_as_too_long() {
     assert!(replay(&session, "long", "x").await.end.too_long);
 }
 
+/// Each record says up to where the log was flushed before it.
+async fn flushed(session: &Session) -> u64 {
+    session.note("test.note", 1.into(), Durability::Buffered).await.unwrap();
+    let last = session.head().tip.revision;
+    session.read_log(last - 1).await.unwrap().last().unwrap().envelope.flushed
+}
+
+#[tokio::test]
+async fn records_of_steps_are_flushed_before_they_are_known() {
+    let manager = InMemorySessionManager::new();
+    let session = session(&manager).await;
+    for exit_code in [0, 1] {
+        let mut open = run(&session, "build", "make").await;
+        assert_eq!(flushed(&session).await, open.start());
+        open.add_value(b"1.4.0").await.unwrap();
+        if exit_code == 0 {
+            open.complete(exit_code).await.map(drop).unwrap();
+        } else {
+            open.fail(failure(exit_code)).await.unwrap();
+        }
+        let end = session.head().tip.revision;
+        assert_eq!(flushed(&session).await, end);
+    }
+}
+
 #[tokio::test]
 async fn names_and_keys_beyond_the_limits_are_refused() {
     let manager = InMemorySessionManager::new();

@@ -316,3 +316,6 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ mod exchange;
 mod follow;
 mod hostile;
 mod inspect;
+mod job_pauses;
 mod legacy;
 mod log_memory;
 mod logs;

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use sessionkit::{SessionConfig, SessionId};
 
-use crate::support::{BINARY, Fixture, TIMEOUT, block_on};
+use crate::support::{BINARY, Fixture, TIMEOUT, block_on, eventually};
 
 fn pid(value: &Value) -> Pid {
     Pid::from_raw(i32::try_from(value.as_i64().unwrap()).unwrap()).unwrap()
@@ -19,12 +19,18 @@ struct Family {
 }
 
 impl Family {
+    /// Returns once the command that started the inner session has ended. Its state is `running` before: a caller that
+    /// is killed in between interrupts it, because its program does not run yet.
     fn start() -> Self {
         let fixture = Fixture::new();
-        let script = format!("{BINARY} run --detach --name inner -- sleep 600 && exec sleep 600");
+        let started = fixture.dir.path().join("started");
+        let script = format!(
+            "{BINARY} run --detach --name inner -- sleep 600 && : >{} && exec sleep 600",
+            started.display()
+        );
         let mut command = fixture.command(["run", "--name", "outer", "--", "sh", "-c", &script]);
         let outer = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        fixture.wait_for("inner", "the inner session", |session| session["state"] == "running");
+        eventually("the inner session", || started.exists());
         Self { fixture, outer }
     }
 
@@ -134,7 +140,7 @@ fn the_death_of_an_owner_leaves_a_detached_session_inside() {
     let outer = family.program("outer");
     family.outer.kill().unwrap();
     family.outer.wait().unwrap();
-    crate::support::eventually("the end of the outer program", || test_kill_process(outer).is_err());
+    eventually("the end of the outer program", || test_kill_process(outer).is_err());
     family.assert_inner_runs("the owner was killed");
 }
 

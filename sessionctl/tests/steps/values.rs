@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
-use crate::fixture::{Fixture, ran};
+use rustix::process::Signal;
+
+use crate::fixture::{Fixture, eventually, kill, ran, signal};
 
 #[test]
 fn output_is_a_value_unless_it_is_that_of_the_session() {
@@ -60,6 +62,24 @@ fn a_value_is_passed_on_only_when_it_is_recorded() {
     fixture.write("go", "");
     owner.wait().unwrap();
     assert_eq!((fixture.read("a"), fixture.read("b")), ("one\n".to_owned(), "two\n".to_owned()));
+}
+
+/// The owner dies after the command has ended, and before it has recorded that.
+#[test]
+fn a_value_whose_end_is_not_recorded_is_not_passed_on() {
+    let fixture = Fixture::new();
+    let script = "sessionctl step a -- sh -c 'echo one; echo $$ >command; echo $PPID >client; while ! [ -e go ]; do sleep 0.01; done' >a";
+    let owner = fixture.spawn(script);
+    let (client, command) = (fixture.wait_for("client"), fixture.read("command"));
+    signal(&owner.id().to_string(), Signal::STOP);
+    fixture.write("go", "");
+    let ended = |pid: &str| !std::path::Path::new("/proc").join(pid.trim()).exists();
+    eventually("the end of the command", || ended(&command));
+    kill(owner);
+    eventually("the end of its client", || ended(&client));
+    assert_eq!(fixture.read("a"), "");
+    fixture.ctl(&["resume", "--quiet", "it"]).exits(0);
+    assert_eq!((fixture.read("a"), fixture.state("a")), ("one\n".to_owned(), "completed".to_owned()));
 }
 
 #[test]
