@@ -125,7 +125,7 @@ mod tests {
         let unknown_end = "the end of the step started at revision 7 is unknown";
         assert_eq!(failed(unknown.clone()).as_deref(), Some(unknown_end));
         let by_signal = failed(StepFailure { signal: Some(15), ..unknown });
-        assert_eq!(by_signal, Some(format!("{unknown_end} (signal TERM)")));
+        assert_eq!(by_signal, Some(format!("{unknown_end} (signal 15 (TERM))")));
         let (name, code, message) = ("build".to_owned(), "STEP_OPEN".to_owned(), "it runs".to_owned());
         let refused = describe(&SessionEvent::StepRefused { name, code, message });
         assert_eq!(refused.as_deref(), Some("step build was refused: it runs (STEP_OPEN)"));
