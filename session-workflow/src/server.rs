@@ -352,10 +352,9 @@ impl<R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send> Connection<'_
         })
     }
 
-    /// Waits until the client closes the connection. It has nothing to send before it gets an answer.
+    /// Waits until the client closes the connection. One that has sent its next message already is not gone.
     async fn wait_for_end(&mut self) -> io::Result<()> {
-        let available = self.read.fill_buf().await?;
-        if available.is_empty() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        if self.read.fill_buf().await?.is_empty() { Ok(()) } else { std::future::pending().await }
     }
 
     async fn send(&mut self, message: &ServerMessage) -> io::Result<()> {
