@@ -2,7 +2,7 @@
 //! not know.
 
 #![cfg(feature = "file")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;
 
