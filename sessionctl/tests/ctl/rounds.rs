@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use session_testkit::random::{Random, seeds};
 
-/// Rounds without `SESSIONCTL_TEST_ROUNDS`.
-const ROUNDS: u64 = 24;
 /// Rounds at the same time: they wait most of the time.
 const THREADS: u64 = 4;
 /// Attempts of a round in which the machine is too busy to judge it.
 const ATTEMPTS: u32 = 20;
 
-/// Runs rounds that are drawn from a seed, and asserts that none is wrong. `run` returns `false` where the machine was too
+/// Runs rounds that are drawn from a seed, and asserts that none is wrong: `rounds`, or the value of
+/// `SESSIONCTL_TEST_ROUNDS`. `run` returns `false` where the machine was too
 /// busy to judge a round, which is then run again.
 pub(crate) fn run_rounds<R: Debug>(
+    rounds: u64,
     draw: impl Fn(&mut Random) -> R + Sync,
     run: impl Fn(&R) -> Result<bool, String> + Sync,
 ) {
-    let rounds = std::env::var("SESSIONCTL_TEST_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
+    let rounds = std::env::var("SESSIONCTL_TEST_ROUNDS").map_or(rounds, |text| text.parse().unwrap());
     for seed in seeds(1) {
         let next = AtomicU64::new(0);
         let worker = || {

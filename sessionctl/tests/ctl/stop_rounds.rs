@@ -185,5 +185,5 @@ fn processes_in(folder: &std::path::Path) -> Vec<u32> {
 
 #[test]
 fn signals_at_random_moments_give_the_right_status() {
-    run_rounds(Round::draw, run);
+    run_rounds(24, Round::draw, run);
 }

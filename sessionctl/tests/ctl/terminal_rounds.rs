@@ -645,5 +645,5 @@ fn acts_at_random_moments_lose_no_output_and_no_terminal() {
     if !has(&["setsid", "stty", "bash"]) {
         return;
     }
-    run_rounds(Round::draw, run);
+    run_rounds(24, Round::draw, run);
 }

@@ -261,5 +261,5 @@ fn check_log(log: &str) -> Result<(), String> {
 
 #[test]
 fn kills_at_random_moments_repeat_no_recorded_step() {
-    run_rounds(Round::draw, run);
+    run_rounds(4, Round::draw, run);
 }
