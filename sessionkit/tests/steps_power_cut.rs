@@ -131,3 +131,33 @@ async fn no_power_cut_repeats_a_recorded_step() {
     }
     assert!(images > 500, "{images}");
 }
+
+#[tokio::test]
+async fn an_end_that_cannot_be_recorded_fails_the_session() {
+    // The first value is appended with the end, the second one in parts before it.
+    for length in [20_000, 300_000] {
+        let disk = FaultDisk::new();
+        let manager = open(&disk.process()).await.unwrap();
+        let id = manager.create_session(SessionConfig::new("script")).await.unwrap();
+        let session = manager.start_session(id).await.unwrap();
+        let steps = Steps::of(&session);
+        let request = |name: &str| StepRequest::new(name, Fingerprint::default());
+        let BegunStep::Run(mut open) = steps.begin(&session, request("full")).await.unwrap() else {
+            panic!("it runs")
+        };
+        disk.set_capacity(disk.used() + 8_000);
+        let added = open.add_value(&vec![b'x'; length]).await;
+        let ended = match added {
+            Ok(()) => open.complete(0).await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(ended.unwrap_err().code(), session_core::ErrorCode::StorageFull, "{length}");
+        disk.set_capacity(usize::MAX);
+        // There is room again, but the step may have happened.
+        let refused = steps.begin(&session, request("next")).await.unwrap_err();
+        assert!(refused.to_string().contains("could not be recorded"), "{length}: {refused}");
+        session.complete(session_core::SessionSummary::new()).await.unwrap();
+        let state = manager.get_state(id).await.unwrap();
+        assert!(matches!(state, session_core::SessionState::Failed { .. }), "{length}: {state:?}");
+    }
+}

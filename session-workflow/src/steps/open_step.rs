@@ -129,7 +129,7 @@ impl OpenStep {
     /// Adds to the value. Beyond 16 MiB the step has no value, but an end.
     ///
     /// # Errors
-    /// Failures of the storage.
+    /// Those of [`complete`](Self::complete).
     pub async fn add_value(&mut self, bytes: &[u8]) -> Result<(), StepError> {
         self.has_value = true;
         self.bytes += bytes.len() as u64;
@@ -143,8 +143,8 @@ impl OpenStep {
             let rest = self.pending.split_off(part_end(&self.pending));
             let part = std::mem::replace(&mut self.pending, rest);
             let event = SessionEvent::StepValue { start: self.start, part };
-            let tip = self.session.end_step(vec![event], Durability::Buffered).await?;
-            self.appended.add(tip.revision);
+            let revision = self.record(vec![event], Durability::Buffered).await?;
+            self.appended.add(revision);
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl OpenStep {
         }
         let last_part = !events.is_empty();
         events.push(SessionEvent::StepCompleted { start, end });
-        let revision = self.record(events).await?;
+        let revision = self.record(events, Durability::Flushed).await?;
         let mut parts = if has_value { self.appended } else { Parts::default() };
         if last_part {
             parts.add(revision.saturating_sub(1));
@@ -217,14 +217,15 @@ impl OpenStep {
             ..failure
         };
         let start = self.start;
-        self.record(vec![SessionEvent::StepFailed { start, failure: failure.clone() }]).await?;
+        self.record(vec![SessionEvent::StepFailed { start, failure: failure.clone() }], Durability::Flushed)
+            .await?;
         self.close(failure);
         Ok(())
     }
 
-    /// Appends the end of the step, or makes the session fail.
-    async fn record(&self, events: Vec<SessionEvent>) -> Result<u64, StepError> {
-        match self.session.end_step(events, Durability::Flushed).await {
+    /// Appends a part of the value or the end of the step, or makes the session fail.
+    async fn record(&self, events: Vec<SessionEvent>, durability: Durability) -> Result<u64, StepError> {
+        match self.session.end_step(events, durability).await {
             Ok(tip) => Ok(tip.revision),
             Err(error) if self.session.head().state().is_final() => Err(error.into()),
             Err(error) => {
