@@ -53,7 +53,9 @@ fn more_steps_than_descriptors_are_a_typed_error() {
     let fixture = Fixture::new();
     let script = "ulimit -n 1024; i=0; while [ $i -lt 60 ]; do i=$((i+1))
         (sessionctl step many --key $i -- sh -c 'while ! [ -e go ]; do sleep 0.05; done' 2>>errors; echo $? >>codes) & done
-        while [ $(cat codes 2>/dev/null | wc -l) -lt 10 ]; do sleep 0.05; done; : >go; wait; sessionctl step after -- true";
+        while [ $(cat codes 2>/dev/null | wc -l) -lt 10 ]; do sleep 0.05; done; : >go; wait
+        # The owner closes its ends of the connections a little later.
+        until sessionctl step after -- true 2>/dev/null; do sleep 0.05; done";
     fixture.write("script", script);
     // Enough for the owner and its first steps.
     fixture.write("run", "ulimit -Sn 64; exec sessionctl run --quiet --name it -- sh ./script");
