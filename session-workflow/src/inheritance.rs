@@ -137,15 +137,13 @@ impl Inheritance {
     /// Appends the steps to the new session, each with its value.
     ///
     /// # Errors
-    /// Failures of the storage. The session cannot start then.
+    /// `CONFLICT` if another process appends to it, and failures of the storage. The session cannot start then.
     pub async fn append(&self, manager: &(impl SessionManager + ?Sized), id: SessionId) -> Result<()> {
-        // The new session has one record so far.
-        let mut revision = manager.get_head(id).await?.tip.revision;
+        let mut tip = manager.get_head(id).await?.tip;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for (step, status, _) in &self.steps {
             batch.push(SessionEvent::Inherited { step: Box::new(self.inherited(step, status)) });
-            revision += 1;
-            let start = revision;
+            let start = tip.revision + batch.len() as u64;
             if has_value(status) {
                 let (mut after, last) = (status.value.first.saturating_sub(1), status.value.last);
                 while after < last {
@@ -160,21 +158,20 @@ impl Inheritance {
                         {
                             bytes += part.len();
                             batch.push(SessionEvent::StepValue { start, part });
-                            revision += 1;
                         }
                         if bytes >= BATCH_BYTES {
-                            manager.inherit_steps(id, std::mem::take(&mut batch)).await?;
+                            tip = manager.inherit_steps(id, tip, std::mem::take(&mut batch)).await?;
                             bytes = 0;
                         }
                     }
                 }
             }
             if batch.len() >= BATCH_RECORDS {
-                manager.inherit_steps(id, std::mem::take(&mut batch)).await?;
+                tip = manager.inherit_steps(id, tip, std::mem::take(&mut batch)).await?;
                 bytes = 0;
             }
         }
-        if batch.is_empty() { Ok(()) } else { manager.inherit_steps(id, batch).await }
+        if batch.is_empty() { Ok(()) } else { manager.inherit_steps(id, tip, batch).await.map(drop) }
     }
 
     fn inherited(&self, step: &StepIdentity, status: &StepStatus) -> InheritedStep {

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use session_core::{
-    Clock as _, Durability, ErrorCode, Session, SessionEvent, StepEnd, StepIdentity, StepReason, SystemClock,
+    Clock as _, Durability, ErrorCode, Session, SessionError, SessionEvent, StepEnd, StepIdentity,
+    StepReason, SystemClock,
 };
 use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
@@ -138,7 +139,7 @@ impl Steps {
         };
         let (because, reruns) = match plan {
             Plan::Run { because, reruns } => (because, reruns),
-            Plan::Replay(status) => return Ok(BegunStep::Replay(RecordedEnd::new(&status, false))),
+            Plan::Replay(status) => return Ok(BegunStep::Replay(RecordedEnd::new(&status))),
             Plan::Skip { start } => return self.skip(session, &step, start).await,
         };
         // From here on, dropping this future frees the name.
@@ -249,13 +250,37 @@ impl Steps {
     /// Records a step whose end is unknown as done.
     async fn skip(&self, session: &Session, step: &StepIdentity, start: u64) -> Result<BegunStep, StepError> {
         let end = StepEnd { skipped: true, ..StepEnd::default() };
-        let tip =
-            session.end_step(vec![SessionEvent::StepCompleted { start, end }], Durability::Flushed).await?;
+        let events = vec![SessionEvent::StepCompleted { start, end }];
+        let revision = self.record(session, step, events, Durability::Flushed).await?;
         let mut state = self.state();
-        state.table.completed(start, end, tip.revision, SystemClock.now());
-        let status = state.table.get(step).cloned();
+        state.table.completed(start, end, revision, SystemClock.now());
+        let recorded = state.table.get(step).map(RecordedEnd::new);
         drop(state);
-        Ok(BegunStep::Replay(RecordedEnd::of_skipped(status.as_ref(), end)))
+        recorded.map(BegunStep::Replay).ok_or_else(|| SessionError::ShutDown.into())
+    }
+
+    /// Appends a part of the value or the end of a step. If that fails, no further step of the attempt starts, and the session
+    /// fails.
+    async fn record(
+        &self,
+        session: &Session,
+        step: &StepIdentity,
+        events: Vec<SessionEvent>,
+        durability: Durability,
+    ) -> Result<u64, StepError> {
+        match session.end_step(events, durability).await {
+            Ok(tip) => Ok(tip.revision),
+            Err(error) if session.head().state().is_final() => Err(error.into()),
+            Err(error) => {
+                let message = format!("the end of step `{step}` could not be recorded: {error}");
+                let code = error.code();
+                self.state().refuse(code, message.clone());
+                if let Err(error) = session.refuse_step(&step.name, code, &message).await {
+                    tracing::warn!(session = %session.id(), %step, %error, "could not record a lost end yet");
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Reads what former attempts, and the session that this one retries, have recorded.

@@ -24,6 +24,7 @@ use rustix::net::{
 };
 use sessionkit::ErrorCode;
 use sessionkit::runner::{SOCKET_VARIABLE, report_detached};
+use sessionkit::workflow::protocol::{KEY_VARIABLE, RUN_VARIABLE};
 use tokio::io::Interest;
 
 use crate::context::Context;
@@ -90,6 +91,8 @@ fn spawn(context: &Context, verb: &str) -> io::Result<(UnixStream, Child)> {
     if verb == VERB {
         // A process with the socket in its environment belongs to the session that this command runs in.
         command.env_remove(SOCKET_VARIABLE);
+        // One with these variables belongs to the step.
+        command.env_remove(KEY_VARIABLE).env_remove(RUN_VARIABLE);
     }
     let lost = [Signal::SIGPIPE as i32, Signal::SIGCHLD as i32];
     let ignored: Vec<i32> = lost.into_iter().filter(|signal| session_inherit::is_ignored(*signal)).collect();

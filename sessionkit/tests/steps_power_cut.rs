@@ -13,7 +13,7 @@ use session_core::{
 };
 use session_storage_file::fault::{FaultDisk, Keep};
 use session_storage_file::{FileStorage, FileStorageOptions};
-use session_workflow::{BegunStep, Fingerprint, StepRequest, StepTable, Steps};
+use session_workflow::{BegunStep, Fingerprint, OnUnknown, StepRequest, StepTable, Steps};
 
 /// Steps of the script. Every third one fails at first, and every fourth has a value of many parts.
 const STEPS: usize = 8;
@@ -160,4 +160,26 @@ async fn an_end_that_cannot_be_recorded_fails_the_session() {
         let state = manager.get_state(id).await.unwrap();
         assert!(matches!(state, session_core::SessionState::Failed { .. }), "{length}: {state:?}");
     }
+}
+
+#[tokio::test]
+async fn a_skip_that_cannot_be_recorded_fails_the_session() {
+    let disk = FaultDisk::new();
+    let manager = open(&disk.process()).await.unwrap();
+    let id = manager.create_session(SessionConfig::new("script")).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    let skip =
+        || StepRequest { on_unknown: OnUnknown::Skip, ..StepRequest::new("publish", Fingerprint::default()) };
+    std::mem::forget(Steps::of(&session).begin(&session, skip()).await.unwrap());
+    session.interrupt(Evidence::Shutdown).await.unwrap();
+    drop(session);
+    let session = manager.resume_session(id).await.unwrap();
+    let steps = Steps::of(&session);
+    // Reads what the first attempt has recorded.
+    drop(steps.begin(&session, StepRequest::new("other", Fingerprint::default())).await.unwrap());
+    disk.set_capacity(disk.used());
+    assert_eq!(steps.begin(&session, skip()).await.unwrap_err().code(), session_core::ErrorCode::StorageFull);
+    disk.set_capacity(usize::MAX);
+    // Otherwise it would be another use of the name, which runs.
+    assert!(steps.begin(&session, skip()).await.is_err());
 }

@@ -145,11 +145,13 @@ pub trait SessionManager: Send + Sync {
         records: u64,
     ) -> Result<SessionId>;
 
-    /// Appends steps that a session takes over from the one that it retries, each followed by the parts of its value.
+    /// Appends steps that a session takes over from the one that it retries, each followed by the parts of its value. The parts
+    /// name the revision of their step: `after` is the end of the log that they were made for. Returns the new end.
     ///
     /// # Errors
+    /// `CONFLICT` if another process has appended since `after`.
     /// `ILLEGAL_TRANSITION` if the session has started, or has all records that it was created for.
-    async fn inherit_steps(&self, id: SessionId, events: Vec<SessionEvent>) -> Result<()>;
+    async fn inherit_steps(&self, id: SessionId, after: Tip, events: Vec<SessionEvent>) -> Result<Tip>;
 
     /// Takes ownership of a session in state `Created`, and starts its first attempt.
     ///

@@ -108,8 +108,8 @@ impl SessionManager for ObservableSessionManager {
         self.inner.create_session_inheriting(config, origin, records).await
     }
 
-    async fn inherit_steps(&self, id: SessionId, events: Vec<SessionEvent>) -> Result<()> {
-        self.inner.inherit_steps(id, events).await
+    async fn inherit_steps(&self, id: SessionId, after: Tip, events: Vec<SessionEvent>) -> Result<Tip> {
+        self.inner.inherit_steps(id, after, events).await
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {

@@ -223,8 +223,8 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         created.map(|_| id)
     }
 
-    async fn inherit_steps(&self, id: SessionId, events: Vec<SessionEvent>) -> Result<()> {
-        requests::inherit(self.engine(), id, events).await
+    async fn inherit_steps(&self, id: SessionId, after: Tip, events: Vec<SessionEvent>) -> Result<Tip> {
+        requests::inherit(self.engine(), id, after, events).await
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {

@@ -17,7 +17,7 @@ use crate::machine::{CancelRequest, Lifecycle, SessionState, StateName, Transiti
 use crate::presence::Liveness;
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::Tip;
-use crate::storage::Durability;
+use crate::storage::{Durability, StorageError};
 use crate::time::Timestamp;
 
 /// Appends to a session, whichever process owns it: `here` decides if this manager owns it, else `elsewhere`, which
@@ -46,7 +46,12 @@ async fn change(
 }
 
 /// Appends steps that a session takes over. They are durable with its start, without which they have no effect.
-pub(super) async fn inherit(engine: &Engine, id: SessionId, events: Vec<SessionEvent>) -> Result<()> {
+pub(super) async fn inherit(
+    engine: &Engine,
+    id: SessionId,
+    after: Tip,
+    events: Vec<SessionEvent>,
+) -> Result<Tip> {
     engine.check_open()?;
     if let Some(other) =
         events.iter().find(|event| !matches!(event.kind(), EventKind::Inherited | EventKind::StepValue))
@@ -55,7 +60,9 @@ pub(super) async fn inherit(engine: &Engine, id: SessionId, events: Vec<SessionE
     }
     let decide = |head: &Head| {
         if head.state().name() == StateName::Created {
-            return Ok(events.clone());
+            // A record in between would give each part of a value to another step.
+            let moved = StorageError::Conflict { id, expected: Some(after), actual: Some(head.tip) };
+            return if head.tip == after { Ok(events.clone()) } else { Err(moved.into()) };
         }
         // The machine allows a `step_value` later too, but that is one of a step of the owner.
         let (state, allowed) = (Some(head.state().name()), Lifecycle::allowed(Some(&head.lifecycle)));
@@ -63,7 +70,7 @@ pub(super) async fn inherit(engine: &Engine, id: SessionId, events: Vec<SessionE
         Err(SessionError::Transition { id, source })
     };
     let mut session = LockedSession::lock(engine, id).await;
-    session.append(Durability::Buffered, decide).await.map(drop)
+    Ok(session.append(Durability::Buffered, decide).await?.head.tip)
 }
 
 /// Appends events that only the owner may append to a session that this manager does not own: fails with the error of

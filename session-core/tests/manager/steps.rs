@@ -48,6 +48,28 @@ fn inherit(from: SessionId) -> SessionEvent {
     SessionEvent::Inherited { step: Box::new(step) }
 }
 
+/// Appends to the present end of the log.
+async fn take_over(manager: &impl SessionManager, id: SessionId, events: Vec<SessionEvent>) -> Result<()> {
+    let tip = manager.get_head(id).await?.tip;
+    manager.inherit_steps(id, tip, events).await.map(drop)
+}
+
+/// A note of another process between a step and its value: the value would be that of the note.
+#[tokio::test(start_paused = true)]
+async fn a_record_in_between_is_a_conflict() {
+    let world = World::default();
+    let manager = world.process().await;
+    let first = manager.create_session(config()).await.unwrap();
+    let id = manager.create_session_inheriting(config().retry_of(first), None, 2).await.unwrap();
+    let tip = manager.get_head(id).await.unwrap().tip;
+    let tip = manager.inherit_steps(id, tip, vec![inherit(first)]).await.unwrap();
+    let note = SessionEvent::Noted { kind: "test.note".to_owned(), data: 1.into() };
+    world.process().await.record_event(id, note).await.unwrap();
+    let conflict = manager.inherit_steps(id, tip, vec![value(2)]).await.unwrap_err();
+    assert_eq!(conflict.code(), ErrorCode::Conflict);
+    take_over(&manager, id, vec![value(2)]).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_starts_with_all_that_it_takes_over() {
     let world = World::default();
@@ -57,10 +79,10 @@ async fn a_session_starts_with_all_that_it_takes_over() {
     let code = |result: Result<()>| result.unwrap_err().code();
     let lacks = |result: Result<Session>| assert_eq!(code(result.map(drop)), ErrorCode::IllegalTransition);
     lacks(manager.start_session(id).await);
-    manager.inherit_steps(id, vec![inherit(first)]).await.unwrap();
+    take_over(&manager, id, vec![inherit(first)]).await.unwrap();
     lacks(manager.start_session(id).await);
-    manager.inherit_steps(id, vec![value(2)]).await.unwrap();
-    let more = manager.inherit_steps(id, vec![value(2)]).await;
+    take_over(&manager, id, vec![value(2)]).await.unwrap();
+    let more = take_over(&manager, id, vec![value(2)]).await;
     assert_eq!(code(more), ErrorCode::IllegalTransition, "it has them all");
     let session = manager.start_session(id).await.unwrap();
     assert_eq!(session.head().steps.completed, 1);
@@ -79,7 +101,7 @@ async fn a_batch_of_inherited_steps_is_appended_whole_or_not() {
         (vec![inherit(first), complete(2)], ErrorCode::InvalidArgument),
         (vec![start(1)], ErrorCode::InvalidArgument),
     ] {
-        assert_eq!(manager.inherit_steps(id, events).await.unwrap_err().code(), code);
+        assert_eq!(take_over(&manager, id, events).await.unwrap_err().code(), code);
     }
     assert_eq!(world.log(id).await, before);
 }
@@ -92,7 +114,7 @@ async fn a_started_session_takes_nothing_over() {
     let session = started(&world.process().await).await;
     let before = world.log(session.id()).await;
     for manager in [world.process().await, world.process().await] {
-        let refused = manager.inherit_steps(session.id(), vec![value(2)]).await.unwrap_err();
+        let refused = take_over(&manager, session.id(), vec![value(2)]).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::IllegalTransition);
     }
     assert_eq!(world.log(session.id()).await, before);
@@ -106,12 +128,12 @@ async fn a_retry_of_an_incomplete_session_finds_its_predecessor() {
     let first = started(&manager).await;
     first.fail(Failure::new(FailureCause::Work, "it broke")).await.unwrap();
     let second = manager.create_session_inheriting(config().retry_of(first.id()), None, 2).await.unwrap();
-    manager.inherit_steps(second, vec![inherit(first.id())]).await.unwrap();
+    take_over(&manager, second, vec![inherit(first.id())]).await.unwrap();
     manager.cancel_session(second, CancelRequest::new("enough", "me")).await.unwrap();
     let head = manager.get_head(second).await.unwrap();
     assert_eq!((head.lifecycle.to_inherit, head.retry_of), (1, Some(first.id())));
     let third = manager.create_session_inheriting(config().retry_of(second), None, 1).await.unwrap();
-    manager.inherit_steps(third, vec![inherit(first.id())]).await.unwrap();
+    take_over(&manager, third, vec![inherit(first.id())]).await.unwrap();
     assert_eq!(manager.start_session(third).await.unwrap().head().steps.completed, 1);
 }
 

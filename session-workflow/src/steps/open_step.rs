@@ -24,23 +24,14 @@ pub struct RecordedEnd {
     pub end: StepEnd,
     /// The attempt that ran it; 0 if it was taken over.
     pub attempt: u32,
-    /// `true` if it was recorded as done now, because its end was unknown.
-    pub is_skipped_now: bool,
     start: u64,
     parts: Parts,
 }
 
 impl RecordedEnd {
-    pub(super) fn new(status: &StepStatus, is_skipped_now: bool) -> Self {
+    pub(super) fn new(status: &StepStatus) -> Self {
         let end = if let StepState::Completed { end, .. } = status.state { end } else { StepEnd::default() };
-        Self { end, attempt: status.attempt, is_skipped_now, start: status.start, parts: status.value }
-    }
-
-    pub(super) fn of_skipped(status: Option<&StepStatus>, end: StepEnd) -> Self {
-        match status {
-            Some(status) => Self::new(status, true),
-            None => Self { end, attempt: 0, is_skipped_now: true, start: 0, parts: Parts::default() },
-        }
+        Self { end, attempt: status.attempt, start: status.start, parts: status.value }
     }
 
     /// Returns a reader of its value.
@@ -199,7 +190,7 @@ impl OpenStep {
         drop(state);
         self.steps.names_changed.notify_waiters();
         self.has_ended = true;
-        Ok(RecordedEnd { end, attempt: self.session.attempt(), is_skipped_now: false, start, parts })
+        Ok(RecordedEnd { end, attempt: self.session.attempt(), start, parts })
     }
 
     /// Records a failure, or an unknown end: it is run again.
@@ -223,21 +214,8 @@ impl OpenStep {
         Ok(())
     }
 
-    /// Appends a part of the value or the end of the step, or makes the session fail.
     async fn record(&self, events: Vec<SessionEvent>, durability: Durability) -> Result<u64, StepError> {
-        match self.session.end_step(events, durability).await {
-            Ok(tip) => Ok(tip.revision),
-            Err(error) if self.session.head().state().is_final() => Err(error.into()),
-            Err(error) => {
-                let message = format!("the end of step `{}` could not be recorded: {error}", self.step);
-                let code = error.code();
-                self.steps.state().refuse(code, message.clone());
-                if let Err(error) = self.session.refuse_step(&self.step.name, code, &message).await {
-                    tracing::warn!(session = %self.session.id(), step = %self.step, %error, "could not record a lost end yet");
-                }
-                Err(error.into())
-            }
-        }
+        self.steps.record(&self.session, &self.step, events, durability).await
     }
 
     /// States that its processes are being ended: another use of its name waits until it has ended.

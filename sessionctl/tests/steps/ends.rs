@@ -70,3 +70,17 @@ fn a_paused_session_starts_no_step_and_stops_its_time_limits() {
     assert_eq!(owner.wait().unwrap().code(), Some(0));
     assert_eq!(fixture.read("codes"), "0\n0\n");
 }
+
+#[test]
+fn a_time_limit_leaves_a_detached_session_inside() {
+    let fixture = Fixture::new();
+    let inner = "echo $$ >inner; while ! [ -e go ]; do sleep 0.01; done; echo done >>inner";
+    fixture.write("inner.sh", inner);
+    // The limit passes when the detached session runs.
+    let script = "sessionctl step late --timeout 2s -- sh -c 'sessionctl run --detach --name inner -- sh ./inner.sh; sleep 60'
+        echo $?; : >go";
+    let ran = fixture.run(script).exits(0);
+    assert!(ran.stdout.ends_with("124\n"), "{ran:#?}");
+    fixture.ctl(&["wait", "inner"]).exits(0);
+    assert!(fixture.read("inner").ends_with("done\n"));
+}

@@ -4,6 +4,7 @@ use super::*;
 use crate::error::SessionError;
 use crate::manager::MockSessionManager;
 use crate::reason::FailureCause;
+use crate::record::Sum;
 
 fn id() -> SessionId {
     SessionId::from_bytes([7; 16])
@@ -34,7 +35,7 @@ async fn every_call_is_forwarded_with_its_result() {
             if config.operation == "op" && origin.is_none() && *records == 0;
         expect_create_session_inheriting(config, origin, records)
             if config.operation == "op" && origin.is_none() && *records == 3;
-        expect_inherit_steps(at, events) if *at == id() && *events == [value()];
+        expect_inherit_steps(at, after, events) if *at == id() && after.revision == 7 && *events == [value()];
         expect_start_session(at) if *at == id();
         expect_record_event(at, event) if *at == id() && *event == SessionEvent::IterationStarted { number: 3 };
         expect_pause_session(at, reason) if *at == id() && reason == "lunch";
@@ -73,7 +74,7 @@ async fn every_call_is_forwarded_with_its_result() {
         create_session(SessionConfig::new("op"));
         create_session_from(SessionConfig::new("op"), None);
         create_session_inheriting(SessionConfig::new("op"), None, 3);
-        inherit_steps(id(), vec![value()]);
+        inherit_steps(id(), Tip { revision: 7, sum: Sum::from_u64(8) }, vec![value()]);
         start_session(id());
         record_event(id(), SessionEvent::IterationStarted { number: 3 });
         pause_session(id(), "lunch".to_owned());
