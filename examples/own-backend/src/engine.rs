@@ -57,6 +57,7 @@ impl fmt::Debug for Engine {
 }
 
 fn open<B: StorageBackend>(make: &impl Fn() -> io::Result<B>) -> Result<Database, DatabaseError> {
+    let make = || make().map(ClosedOnDrop);
     let clean =
         Database::builder().set_repair_callback(redb::RepairSession::abort).create_with_backend(make()?);
     match clean {
@@ -65,6 +66,44 @@ fn open<B: StorageBackend>(make: &impl Fn() -> io::Result<B>) -> Result<Database
             Database::builder().create_with_backend(make()?)
         }
         opened => opened,
+    }
+}
+
+/// A backend that releases its lock when it is dropped. A repair that is aborted drops it without closing it, and a
+/// process that another thread has just forked holds its descriptor, and so the lock, until it executes a program.
+#[derive(Debug)]
+struct ClosedOnDrop<B: StorageBackend>(B);
+
+impl<B: StorageBackend> StorageBackend for ClosedOnDrop<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+impl<B: StorageBackend> Drop for ClosedOnDrop<B> {
+    fn drop(&mut self) {
+        // A second time after redb has closed it, which is harmless.
+        let _ = self.0.close();
     }
 }
 
@@ -80,6 +119,5 @@ fn write_again(backend: &impl StorageBackend) -> io::Result<()> {
         backend.write(at, part)?;
         at += size as u64;
     }
-    backend.sync_data()?;
-    backend.close()
+    backend.sync_data()
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use sessionkit::SessionManager as _;
 use sessionkit::manager::ObservableSessionManager;
 use sessionkit::runner::Command;
 use user::{Counter, build, import};
@@ -19,6 +20,8 @@ async fn main() -> Result<()> {
             let manager = ObservableSessionManager::new(manager).observe("counter", observer);
             let report = import(&manager, Path::new(file)).await?;
             println!("{}: {}", report.state.name(), report.result::<u64>()?);
+            // Observers have received all events after it.
+            manager.shutdown().await?;
         }
         [store, "build", program, arguments @ ..] => {
             let store = sessionkit::open_store(store).await?.map_manager(|manager| {
@@ -27,6 +30,7 @@ async fn main() -> Result<()> {
             let command = Command::new(*program).args(arguments.iter().copied());
             let (report, text) = build(&store, command).await?;
             println!("{}: {text}", report.exit_code());
+            store.manager().shutdown().await?;
         }
         _ => bail!("usage: user STORE import FILE, or user STORE build PROGRAM ARG…"),
     }

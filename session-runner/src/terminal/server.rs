@@ -93,12 +93,10 @@ enum Output {
     /// Not looked at, because a viewer is slow.
     #[default]
     Unknown,
-    /// There is some.
+    /// There is some, or its end.
     Readable,
-    /// There is none.
+    /// There is none yet: a process has the terminal open.
     None,
-    /// There is none, and no process has the terminal open.
-    Closed,
 }
 
 /// The result of a `poll`.
@@ -172,9 +170,8 @@ impl Server {
             }
             match ready.output {
                 Output::Readable => self.read(&mut buffer),
-                Output::None | Output::Closed if self.is_ending => self.finish_reading(),
-                Output::Closed => self.set_open(false),
-                Output::None | Output::Unknown => {}
+                Output::None => self.set_open(true),
+                Output::Unknown => {}
             }
             let master = self.master.as_ref().map(|master| master.as_fd());
             let now = Instant::now();
@@ -196,8 +193,9 @@ impl Server {
     fn wait(&mut self) -> Ready {
         let now = Instant::now();
         let slow = self.viewers.slow_until(now);
+        // Without a process at the other end, a wait would return immediately.
         let read = self.master.is_some() && slow.is_none() && self.is_open;
-        let closed = self.master.is_some() && !self.is_open;
+        let closed = self.master.is_some() && slow.is_none() && !self.is_open;
         let wake_at = [
             slow,
             self.viewers.next_tick(),
@@ -255,31 +253,26 @@ impl Server {
             }
         }
         ready.may_type = found(after_viewers, PollFlags::OUT);
+        self.is_ending |= is_ending;
         ready.output = match () {
-            () if closed => Output::Closed,
-            () if !read => Output::Unknown,
+            () if !read && !closed => Output::Unknown,
             // Whether output is left is known only from a look after the end.
-            () if is_ending || found(after_viewers, PollFlags::IN) => Output::Readable,
-            () if found(after_viewers, PollFlags::HUP) => Output::Closed,
+            () if self.is_ending || found(after_viewers, any) => Output::Readable,
+            () if closed => self.look_again(),
             () => Output::None,
         };
-        drop(sources);
-        self.is_ending |= is_ending;
-        if closed {
-            self.look_again();
-        }
         ready
     }
 
-    /// Checks whether a process has opened the terminal again.
-    fn look_again(&mut self) {
+    /// Looks at a terminal that no process had open: one may have it open now, or have had it since.
+    fn look_again(&self) -> Output {
         let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let Some(master) = &self.master else { return };
+        let Some(master) = &self.master else { return Output::Unknown };
         let mut sources = [PollFd::new(&**master, PollFlags::IN)];
-        if poll(&mut sources, Some(&no_wait)).is_ok()
-            && sources.iter().all(|source| !source.revents().contains(PollFlags::HUP))
-        {
-            self.set_open(true);
+        match poll(&mut sources, Some(&no_wait)) {
+            Ok(0) => Output::None,
+            Ok(_) if sources.iter().any(|source| source.revents().contains(PollFlags::IN)) => Output::Readable,
+            Ok(_) | Err(_) => Output::Unknown,
         }
     }
 
@@ -296,14 +289,17 @@ impl Server {
         let Some(master) = self.master.clone() else { return };
         master.busy.store(true, Ordering::SeqCst);
         let mut filled = 0;
-        let mut hung_up = false;
+        let mut hang_ups = 0;
         while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
             match rustix::io::read(&*master, room) {
                 Ok(0) | Err(Errno::AGAIN) => break,
                 Ok(read) => filled += read,
                 Err(Errno::INTR) => {}
+                // The system looks for output before it looks for a process that may print: only a second look, after the
+                // first one has found none, proves that nothing is left.
+                Err(_) if hang_ups == 0 => hang_ups += 1,
                 Err(_) => {
-                    hung_up = true;
+                    hang_ups += 1;
                     break;
                 }
             }
@@ -315,7 +311,7 @@ impl Server {
             self.typing.push(&replies);
         }
         master.busy.store(false, Ordering::SeqCst);
-        if hung_up {
+        if hang_ups > 1 {
             self.set_open(false);
         }
         if self.is_ending {

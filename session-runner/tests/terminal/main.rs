@@ -154,6 +154,18 @@ async fn a_pipeline_prints_all_after_its_shell_has_ended() {
     }
 }
 
+/// A process that opens the terminal, prints and closes it again within moments is not seen in between: only its output
+/// is there.
+#[tokio::test]
+async fn short_openings_of_a_closed_terminal_are_read() {
+    let fixture = Fixture::new();
+    let script = "(exec <&- >&- 2>&-; sleep 0.2; for i in $(seq 1 100); do echo got $i >/dev/tty; sleep 0.005; done) & exit 0";
+    let (mut running, _viewer) = fixture.start(script).await;
+    within(running.wait()).await.unwrap();
+    let stored = fixture.stored(&running, OutputStream::Terminal);
+    assert_eq!(stored, (1..=100).map(|i| format!("got {i}\r\n")).collect::<String>());
+}
+
 #[tokio::test]
 async fn keys_reach_the_program_and_its_signals() {
     let fixture = Fixture::new();
