@@ -1,8 +1,11 @@
 //! The events that a log consists of, with their payloads. Their effects are in `machine`.
 
 mod changes;
+mod inherited;
+mod items;
 mod payload;
 mod step;
+mod wait;
 
 use std::fmt;
 
@@ -10,16 +13,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::changes::{ChangeKind, Changes, Commit, FileChange};
+pub use self::inherited::{InheritedItem, InheritedStep, StepOutcome};
+pub use self::items::{ItemFailure, ItemIdentity, ItemMoves, ItemStart};
 pub use self::payload::{Input, Origin, ProgressReport, Terminal};
 pub use self::step::{
-    InheritedStep, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason,
+    InputFile, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepReason,
 };
+
+pub use self::wait::{Answer, Question};
 
 pub(crate) use self::step::is_zero;
 use crate::config::SessionConfig;
 use crate::limits::{self, LimitError};
 use crate::owner::{Evidence, Owner, Stop};
 use crate::reason::{Failure, PauseReason, SessionSummary};
+use crate::time::Timestamp;
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
@@ -169,6 +177,9 @@ events! {
         /// The command that it runs, for people.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         command: Option<String>,
+        /// Its input files, with the content that they had before it ran.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        inputs: Vec<InputFile>,
     }
     /// A part of a step's value, before the end of the step. The value is all of its parts in order.
     StepValue "step_value" {
@@ -202,6 +213,76 @@ events! {
         code: String,
         /// The reason.
         message: String,
+    }
+    /// An `each` was started: it runs a command or work once for each item of its input.
+    EachStarted "each_started" {
+        /// The identity of the `each`.
+        #[serde(flatten)]
+        step: StepIdentity,
+        /// The fingerprint of what it runs for each item.
+        fingerprint: String,
+        /// The number of times that its recorded ends were given up on purpose: part of the idempotency keys of its items.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        reruns: u64,
+        /// The number of items with a recorded end.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        done: u64,
+        /// The command that it runs for each item, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<String>,
+    }
+    /// Items of an `each` ended, and others begin: these run only after this record is flushed.
+    ItemsMoved "items_moved" {
+        /// The items.
+        #[serde(flatten)]
+        moves: ItemMoves,
+    }
+    /// A part of an item's value, before the end of the item. The value is all of its parts in order.
+    ItemValue "item_value" {
+        /// The revision at which the `each` was started, or the item taken over.
+        each: u64,
+        /// The number of the item.
+        item: u64,
+        /// The bytes.
+        #[serde(with = "crate::os_text::bytes")]
+        part: Vec<u8>,
+    }
+    /// A question was asked, which the work waits for. The session stays running.
+    Asked "asked" {
+        /// The question.
+        #[serde(flatten)]
+        question: Box<Question>,
+    }
+    /// A question was answered, or will have this answer once it is asked. The first answer holds.
+    Answered "answered" {
+        /// The answer.
+        #[serde(flatten)]
+        answer: Box<Answer>,
+        /// The person or program that answered.
+        by: String,
+        /// `true` if nobody answered in time, and the default of the question holds.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        default: bool,
+    }
+    /// The process that waited for the answer to a question has gone.
+    QuestionWithdrawn "question_withdrawn" {
+        /// The revision of the question.
+        asked: u64,
+    }
+    /// A sleep was started: the work waits until its wake-up time.
+    SleepStarted "sleep_started" {
+        /// The identity, among the sleeps of the session.
+        #[serde(flatten)]
+        step: StepIdentity,
+        /// The wake-up time: that of its first start.
+        until: Timestamp,
+    }
+    /// A sleep ended.
+    SleepEnded "sleep_ended" {
+        /// The revision at which it was started.
+        start: u64,
+        /// `true` if its wake-up time has passed: later attempts do not sleep again. Else the process that waited has gone.
+        passed: bool,
     }
     /// A pause was requested.
     PauseRequested "pause_requested" {
@@ -308,11 +389,20 @@ impl SessionEvent {
             }
             Self::IterationCompleted { changes, .. } => changes.check(),
             Self::Inherited { step } => step.check(),
-            Self::StepStarted { step, fingerprint, command, .. } => {
+            Self::StepStarted { step, fingerprint, command, inputs, .. } => {
+                step.check()?;
+                step::check_inputs(inputs)?;
+                step::check_run(fingerprint, command.as_deref())
+            }
+            Self::EachStarted { step, fingerprint, command, .. } => {
                 step.check()?;
                 step::check_run(fingerprint, command.as_deref())
             }
-            Self::StepValue { part, .. } => {
+            Self::ItemsMoved { moves } => moves.check(),
+            Self::Asked { question } => question.check(),
+            Self::Answered { answer, .. } => answer.check(),
+            Self::SleepStarted { step, .. } => step.check(),
+            Self::StepValue { part, .. } | Self::ItemValue { part, .. } => {
                 limits::at_most("part of a value (bytes)", part.len(), limits::VALUE_PART_BYTES)
             }
             Self::StepFailed { failure, .. } => failure.check(),
@@ -324,6 +414,8 @@ impl SessionEvent {
             Self::IterationStarted { .. }
             | Self::CommandExecuted { .. }
             | Self::StepCompleted { .. }
+            | Self::QuestionWithdrawn { .. }
+            | Self::SleepEnded { .. }
             | Self::PauseRequested { .. }
             | Self::ResumeRequested { .. }
             | Self::CancelRequested { .. }
@@ -391,6 +483,7 @@ impl EventKind {
             | Self::PauseRequested
             | Self::ResumeRequested
             | Self::CancelRequested
+            | Self::Answered
             | Self::InputProvided => Role::Anyone,
             Self::Started => Role::Claimant,
             Self::IterationStarted
@@ -404,6 +497,13 @@ impl EventKind {
             | Self::StepCompleted
             | Self::StepFailed
             | Self::StepRefused
+            | Self::EachStarted
+            | Self::ItemsMoved
+            | Self::ItemValue
+            | Self::Asked
+            | Self::QuestionWithdrawn
+            | Self::SleepStarted
+            | Self::SleepEnded
             | Self::StopRequested
             | Self::Paused => Role::Owner,
             Self::Noted | Self::Resumed | Self::Completed | Self::Failed | Self::Cancelled => {

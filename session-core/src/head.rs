@@ -2,6 +2,7 @@
 //! state, progress and summaries are derived from it.
 
 mod fit;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::steps::{ItemTotals, OpenQuestion, StepTotals, WaitTotals};
+
 use crate::config::{ExecutionMode, SessionConfig};
-use crate::event::{Origin, ProgressReport, Role, SessionEvent, StepOutcome};
+use crate::event::{Origin, ProgressReport, Role, SessionEvent};
 use crate::id::SessionId;
 use crate::limits::{HEAD_ID, HEAD_TEXT};
 use crate::machine::{Lifecycle, Requests, SessionState, TransitionError};
@@ -92,13 +95,19 @@ pub struct Head {
     /// The steps.
     #[serde(default, skip_serializing_if = "StepTotals::is_empty")]
     pub steps: StepTotals,
+    /// The items.
+    #[serde(default, skip_serializing_if = "ItemTotals::is_empty")]
+    pub items: ItemTotals,
+    /// The questions and sleeps.
+    #[serde(default, skip_serializing_if = "WaitTotals::is_empty")]
+    pub waits: WaitTotals,
     /// The revision of the last checkpoint that the work can continue from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
     /// The completed steps at that checkpoint, from which an attempt that continues there counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_steps: Option<u64>,
-    /// The number of proven deaths since the last such checkpoint, completed iteration or completed step.
+    /// The number of proven deaths since the last such checkpoint, completed iteration, completed step or completed item.
     #[serde(default)]
     pub deaths: u32,
     /// The exit code of the program that ran last.
@@ -126,29 +135,6 @@ pub struct Totals {
     pub lines_removed: u64,
     /// Commits made.
     pub commits: u64,
-}
-
-/// The steps of a log.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct StepTotals {
-    /// Recorded ends of steps, those that were taken over included.
-    pub completed: u64,
-    /// Failures and unknown ends.
-    pub failed: u64,
-    /// Steps of the last attempt that were started and have not ended. After the death of their owner they may have
-    /// happened.
-    pub open: u64,
-    /// The name of the step that was started last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub newest: Option<String>,
-}
-
-impl StepTotals {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A fully loaded session: everything needed to show it, or to continue its work.
@@ -210,6 +196,8 @@ impl Head {
             samples: 0,
             totals: Totals::default(),
             steps: StepTotals::default(),
+            items: ItemTotals::default(),
+            waits: WaitTotals::default(),
             checkpoint: None,
             checkpoint_steps: None,
             deaths: 0,
@@ -232,7 +220,8 @@ impl Head {
         }
         if self.lifecycle.attempt != attempt {
             // What the former attempt left open may have happened: it is not open any more.
-            self.steps.open = 0;
+            (self.steps.open, self.items.open) = (0, 0);
+            self.waits.attempt_begins(record.envelope.seq);
         }
         self.tip = record.tip();
         self.flushed = self.flushed.max(record.envelope.flushed);
@@ -242,6 +231,7 @@ impl Head {
         if self.lifecycle.state.is_final() {
             self.ended_at = Some(record.envelope.at);
             self.creator = None;
+            self.waits.end();
         }
         self.fit();
         Ok(())
@@ -284,28 +274,16 @@ impl Head {
     }
 
     fn count(&mut self, record: &Record) {
+        let revision = record.envelope.seq;
+        let step_has_ended = self.steps.count(&record.event);
+        if self.items.count(&record.event, revision) || step_has_ended {
+            self.deaths = 0;
+        }
+        self.waits.count(&record.event, revision, record.envelope.at);
         match &record.event {
             SessionEvent::Started { .. } => {
                 self.started_at = Some(record.envelope.at);
                 self.creator = None;
-            }
-            SessionEvent::Inherited { step } => match step.outcome {
-                StepOutcome::Completed(_) => add(&mut self.steps.completed, 1),
-                StepOutcome::Unknown { .. } => {}
-            },
-            SessionEvent::StepStarted { step, .. } => {
-                add(&mut self.steps.open, 1);
-                self.steps.newest = Some(short(&step.to_string()));
-            }
-            SessionEvent::StepCompleted { end, .. } => {
-                add(&mut self.steps.completed, 1);
-                // A step that is skipped was open in a former attempt.
-                self.steps.open = self.steps.open.saturating_sub(u64::from(!end.skipped));
-                self.deaths = 0;
-            }
-            SessionEvent::StepFailed { .. } => {
-                add(&mut self.steps.failed, 1);
-                self.steps.open = self.steps.open.saturating_sub(1);
             }
             SessionEvent::IterationCompleted { changes, .. } => {
                 add(&mut self.totals.files_changed, changes.files_changed);
@@ -342,8 +320,20 @@ impl Head {
             | SessionEvent::AnalysisCompleted { .. }
             | SessionEvent::CheckpointSaved { .. }
             | SessionEvent::Noted { .. }
+            | SessionEvent::Inherited { .. }
+            | SessionEvent::StepStarted { .. }
             | SessionEvent::StepValue { .. }
+            | SessionEvent::StepCompleted { .. }
+            | SessionEvent::StepFailed { .. }
             | SessionEvent::StepRefused { .. }
+            | SessionEvent::EachStarted { .. }
+            | SessionEvent::ItemsMoved { .. }
+            | SessionEvent::ItemValue { .. }
+            | SessionEvent::Asked { .. }
+            | SessionEvent::Answered { .. }
+            | SessionEvent::QuestionWithdrawn { .. }
+            | SessionEvent::SleepStarted { .. }
+            | SessionEvent::SleepEnded { .. }
             | SessionEvent::PauseRequested { .. }
             | SessionEvent::ResumeRequested { .. }
             | SessionEvent::CancelRequested { .. }
@@ -394,6 +384,15 @@ impl Head {
                 false
             }
         }
+    }
+
+    /// Returns `true` if the work does nothing but wait for an answer or a wake-up time.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.lifecycle.state, SessionState::Running { .. })
+            && self.waits.open > 0
+            && self.steps.open == 0
+            && self.items.open == 0
     }
 
     /// Returns the state, with its texts cut.

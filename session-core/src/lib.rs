@@ -101,10 +101,11 @@ pub use code::ErrorCode;
 pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
 pub use error::{FailureError, Result, SessionError};
 pub use event::{
-    ChangeKind, Changes, Commit, EventKind, FileChange, InheritedStep, Input, Origin, ProgressReport,
-    SessionEvent, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason, Terminal,
+    Answer, ChangeKind, Changes, Commit, EventKind, FileChange, InheritedItem, InheritedStep, Input, InputFile,
+    ItemFailure, ItemIdentity, ItemMoves, ItemStart, Origin, ProgressReport, Question, SessionEvent, StepEnd,
+    StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason, Terminal,
 };
-pub use head::{Head, PersistedSession, StepTotals, Totals};
+pub use head::{Head, ItemTotals, OpenQuestion, PersistedSession, StepTotals, Totals, WaitTotals};
 pub use history::{ExecutedCommand, WorkHistory};
 pub use id::{InstanceId, InvalidId, LockFolderId, SessionId};
 pub use machine::{

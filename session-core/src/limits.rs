@@ -16,6 +16,10 @@ pub const STEP_BYTES: usize = 256;
 pub const STEP_KEY_BYTES: usize = 256;
 /// Maximum size of the texts for people about a step (its command, an error), in bytes.
 pub const STEP_TEXT_BYTES: usize = 4096;
+/// Maximum number of choices of a question.
+pub const CHOICES: usize = 64;
+/// Maximum size of the input files of a step, their paths and digests, in bytes in all.
+pub const INPUT_BYTES: usize = 128 * 1024;
 /// Maximum size of one part of a step's value, in bytes: it fits into a record whatever its characters are.
 pub const VALUE_PART_BYTES: usize = 128 * 1024;
 /// Maximum size of the value of a step, in bytes.

@@ -211,6 +211,7 @@ impl Lifecycle {
     pub(crate) fn advance(&mut self, record: &Record) -> Result<bool, TransitionError> {
         self.check_owner(record)?;
         self.check_rule(record.event.kind())?;
+        self.check_items(&record.event)?;
         self.check_attempt(record)?;
         self.apply_event(record)
     }
@@ -285,6 +286,13 @@ impl Lifecycle {
         if self.allows(kind) { Ok(()) } else { Err(self.illegal(kind)) }
     }
 
+    /// Checks a record of items: whether one begins decides if it may follow.
+    fn check_items(&self, event: &SessionEvent) -> Result<(), TransitionError> {
+        let SessionEvent::ItemsMoved { moves } = event else { return Ok(()) };
+        let may_begin = matches!(self.state, SessionState::Running { .. }) && !self.step_refused;
+        if may_begin || moves.begun.is_empty() { Ok(()) } else { Err(self.illegal(event.kind())) }
+    }
+
     fn allows(&self, kind: EventKind) -> bool {
         match rule(Some(self.state.name()), kind) {
             Rule::Illegal => false,
@@ -299,6 +307,8 @@ impl Lifecycle {
             Rule::Inheriting => self.to_inherit > 0,
             Rule::Inherited => self.to_inherit == 0,
             Rule::NoStepRefused => !self.step_refused,
+            // Depends on the record.
+            Rule::NoItemRefused | Rule::NoItemBegins => true,
         }
     }
 
@@ -323,13 +333,23 @@ impl Lifecycle {
                 self.stop_requested.get_or_insert(request);
             }
             SessionEvent::Inherited { .. } => self.to_inherit = self.to_inherit.saturating_sub(1),
-            SessionEvent::StepValue { .. } if self.to_inherit > 0 => self.to_inherit -= 1,
+            SessionEvent::StepValue { .. } | SessionEvent::ItemValue { .. } if self.to_inherit > 0 => {
+                self.to_inherit -= 1;
+            }
             SessionEvent::StepRefused { .. } => self.step_refused = true,
             SessionEvent::CommandExecuted { .. }
             | SessionEvent::StepStarted { .. }
             | SessionEvent::StepValue { .. }
             | SessionEvent::StepCompleted { .. }
             | SessionEvent::StepFailed { .. }
+            | SessionEvent::EachStarted { .. }
+            | SessionEvent::ItemsMoved { .. }
+            | SessionEvent::ItemValue { .. }
+            | SessionEvent::Asked { .. }
+            | SessionEvent::Answered { .. }
+            | SessionEvent::QuestionWithdrawn { .. }
+            | SessionEvent::SleepStarted { .. }
+            | SessionEvent::SleepEnded { .. }
             | SessionEvent::AnalysisCompleted { .. }
             | SessionEvent::CheckpointSaved { .. }
             | SessionEvent::ProgressReported { .. }

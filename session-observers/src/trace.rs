@@ -2,7 +2,7 @@
 
 use session_core::text::visible;
 use session_core::{
-    EventContext, EventKind, RecoveryReport, SessionEvent, SessionObserver, StepEnd, StepFailure, StepOutcome,
+    EventContext, EventKind, ItemMoves, RecoveryReport, SessionEvent, SessionObserver, StepEnd, StepFailure, StepOutcome,
 };
 use tracing::{Level, debug, error, info, trace, warn};
 
@@ -85,12 +85,18 @@ fn level(kind: EventKind) -> Level {
         | EventKind::ResumeRequested
         | EventKind::CancelRequested
         | EventKind::InputProvided
+        | EventKind::Asked
+        | EventKind::Answered
+        | EventKind::QuestionWithdrawn
         | EventKind::StopRequested
         | EventKind::Paused
         | EventKind::Resumed
         | EventKind::Completed
         | EventKind::Cancelled => Level::INFO,
-        EventKind::ProgressReported | EventKind::StepValue => Level::TRACE,
+        EventKind::ProgressReported
+        | EventKind::StepValue
+        | EventKind::ItemValue
+        | EventKind::ItemsMoved => Level::TRACE,
         EventKind::IterationStarted
         | EventKind::IterationCompleted
         | EventKind::CommandExecuted
@@ -101,6 +107,9 @@ fn level(kind: EventKind) -> Level {
         | EventKind::StepStarted
         | EventKind::StepCompleted
         | EventKind::StepFailed
+        | EventKind::EachStarted
+        | EventKind::SleepStarted
+        | EventKind::SleepEnded
         | _ => Level::DEBUG,
     }
 }
@@ -123,6 +132,14 @@ fn message(kind: EventKind) -> &'static str {
         EventKind::StepCompleted => "step completed",
         EventKind::StepFailed => "step failed",
         EventKind::StepRefused => "step refused",
+        EventKind::EachStarted => "each started",
+        EventKind::ItemsMoved => "items ended or begun",
+        EventKind::ItemValue => "part of an item's value recorded",
+        EventKind::Asked => "question asked",
+        EventKind::Answered => "question answered",
+        EventKind::QuestionWithdrawn => "question withdrawn",
+        EventKind::SleepStarted => "sleep started",
+        EventKind::SleepEnded => "sleep ended",
         EventKind::PauseRequested => "pause requested",
         EventKind::ResumeRequested => "resume requested",
         EventKind::CancelRequested => "cancellation requested",
@@ -159,15 +176,32 @@ fn detail(event: &SessionEvent) -> Option<String> {
             parts.join(" ")
         }
         SessionEvent::Noted { kind, .. } => kind.clone(),
-        SessionEvent::Inherited { step } => match step.outcome {
-            StepOutcome::Completed(end) => format!("{}: {}", step.step, step_end(end)),
-            StepOutcome::Unknown { .. } => format!("{}: end unknown", step.step),
-        },
+        SessionEvent::Inherited { step } => {
+            let outcome = match &step.outcome {
+                StepOutcome::Completed(end) => step_end(*end),
+                StepOutcome::Unknown { .. } => "end unknown".to_owned(),
+                StepOutcome::Items { items } => format!("{} items", items.len()),
+                StepOutcome::Answered { answer, by } => format!("{answer} (by {by})"),
+                StepOutcome::Slept => "slept".to_owned(),
+            };
+            format!("{}: {outcome}", step.step)
+        }
         SessionEvent::StepStarted { step, because, .. } => format!("{step} ({})", because.name()),
         SessionEvent::StepValue { part, .. } => format!("{} bytes", part.len()),
         SessionEvent::StepCompleted { end, .. } => step_end(*end),
         SessionEvent::StepFailed { failure, .. } => step_failure(failure),
         SessionEvent::StepRefused { name, code, .. } => format!("{name}: {code}"),
+        SessionEvent::EachStarted { step, done, .. } => format!("{step}: {done} items done before"),
+        SessionEvent::ItemsMoved { moves } => {
+            let ItemMoves { done, failed, skipped, begun, .. } = moves;
+            let ended = done.len() + skipped.len();
+            format!("{ended} done, {} failed, {} begun", failed.len(), begun.len())
+        }
+        SessionEvent::ItemValue { item, part, .. } => format!("item {item}: {} bytes", part.len()),
+        SessionEvent::Asked { question } => format!("{}: {}", question.identity, question.text),
+        SessionEvent::Answered { answer, by, .. } => format!("{}: {} (by {by})", answer.identity, answer.value),
+        SessionEvent::SleepStarted { step, until } => format!("{step} until {until}"),
+        SessionEvent::SleepEnded { passed: true, .. } => "the wake-up time has passed".to_owned(),
         SessionEvent::PauseRequested { reason, by } | SessionEvent::CancelRequested { reason, by, .. } => {
             format!("{reason} (by {by})")
         }

@@ -132,6 +132,7 @@ impl RunLoop {
                 error = &mut fenced, if !self.state.is_fenced() => self.end(EndReason::Fenced(error), ORPHAN_GRACE).await,
                 Ok(()) = view.changed(), if !self.state.is_fenced() => {
                     let head = view.borrow_and_update().clone();
+                    self.state.set_waiting(head.is_waiting());
                     self.reconcile(&head).await;
                 }
                 Ok(()) = local_requests.changed() => {

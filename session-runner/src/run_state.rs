@@ -53,7 +53,9 @@ pub(crate) struct RunState {
     pub(crate) ended_background: Vec<BackgroundProcess>,
     /// `true` once the supervisor has reported the end of the tree.
     pub(crate) tree_ended: bool,
-    /// Time spent running before `running_since`.
+    /// `true` while the program does nothing but wait for an answer or a wake-up time.
+    is_waiting: bool,
+    /// Time spent running before `running_since`, without waits.
     ran_for: Duration,
     /// Start of the current running period; `None` while it is paused.
     pub(crate) running_since: Option<Instant>,
@@ -128,15 +130,29 @@ impl RunState {
         linger.notify_at().into_iter().chain(linger.until()).min()
     }
 
-    /// Returns the time at which the attempt reaches its limit. Paused time is not counted.
+    /// Returns the time at which the attempt reaches its limit. The time of pauses and waits is not counted.
     pub(crate) fn deadline(&self, limit: Option<Duration>) -> Option<Instant> {
-        let running_since =
-            self.running_since.filter(|_| self.end_reason.is_none() && !self.end_is_ordered)?;
+        let is_counted = !self.is_waiting && self.end_reason.is_none() && !self.end_is_ordered;
+        let running_since = self.running_since.filter(|_| is_counted)?;
         running_since.checked_add(limit?.saturating_sub(self.ran_for))
     }
 
+    /// Takes note that the program begins or ends to wait.
+    pub(crate) fn set_waiting(&mut self, is_waiting: bool) {
+        if self.is_waiting == is_waiting {
+            return;
+        }
+        if self.running_since.is_some() {
+            self.stop_clock();
+            self.running_since = Some(Instant::now());
+        }
+        self.is_waiting = is_waiting;
+    }
+
     pub(crate) fn stop_clock(&mut self) {
-        if let Some(running_since) = self.running_since.take() {
+        if let Some(running_since) = self.running_since.take()
+            && !self.is_waiting
+        {
             self.ran_for += running_since.elapsed();
         }
     }
@@ -156,6 +172,11 @@ mod tests {
             state.stop_clock();
             assert_eq!(state.deadline(Some(60 * SECOND)), None, "paused");
         }
+        state.running_since = Some(Instant::now());
+        state.set_waiting(true);
+        state.running_since = Instant::now().checked_sub(100 * SECOND);
+        assert_eq!(state.deadline(Some(60 * SECOND)), None, "waiting");
+        state.set_waiting(false);
         let now = Instant::now();
         state.running_since = Some(now);
         assert!(state.deadline(Some(60 * SECOND)).unwrap() <= now + 40 * SECOND);

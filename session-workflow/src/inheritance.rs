@@ -188,6 +188,7 @@ impl Inheritance {
             command: status.command.clone(),
             from: status.inherited_from.unwrap_or(self.source),
             at,
+            inputs: Vec::new(),
             outcome,
         }
     }

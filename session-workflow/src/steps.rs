@@ -152,6 +152,7 @@ impl Steps {
             because,
             reruns,
             command: command.clone(),
+            inputs: Vec::new(),
         };
         let tip = session.start_step(started).await?;
         let start = Start {

@@ -241,6 +241,7 @@ impl StepTable {
         let (state, deaths) = match step.outcome {
             StepOutcome::Completed(end) => (StepState::Completed { end, at: step.at, revision }, 0),
             StepOutcome::Unknown { deaths } => (StepState::Unknown, deaths),
+            StepOutcome::Items { .. } | StepOutcome::Answered { .. } | StepOutcome::Slept => return,
         };
         let status = StepStatus {
             state,

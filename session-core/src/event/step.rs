@@ -5,10 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::id::SessionId;
 use crate::limits::{self, LimitError};
 use crate::text::has_unsafe_char;
-use crate::time::Timestamp;
 
 /// The identity of a step within a session: equal in every attempt.
 ///
@@ -126,6 +124,23 @@ pub(super) fn check_run(fingerprint: &str, command: Option<&str>) -> Result<(), 
     limits::at_most("command of a step (bytes)", command.map_or(0, str::len), limits::STEP_TEXT_BYTES)
 }
 
+/// A file whose content decides if a recorded end holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// The path, as it was given.
+    #[serde(with = "crate::os_text::bytes")]
+    pub path: Vec<u8>,
+    /// The digest of the content: XXH3 with 128 bits, in hexadecimal digits.
+    pub digest: String,
+}
+
+/// Checks the input files of a step.
+pub(super) fn check_inputs(inputs: &[InputFile]) -> Result<(), LimitError> {
+    limits::at_most("input files of a step", inputs.len(), limits::NAMED_FILES)?;
+    let bytes = inputs.iter().map(|input| input.path.len() + input.digest.len()).sum();
+    limits::at_most("input files of a step (bytes)", bytes, limits::INPUT_BYTES)
+}
+
 /// The reason why a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -219,49 +234,6 @@ impl StepFailure {
             self.error.as_ref().map_or(0, String::len),
             limits::STEP_TEXT_BYTES,
         )
-    }
-}
-
-/// A step that a session takes over from the one that it retries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InheritedStep {
-    /// The identity.
-    #[serde(flatten)]
-    pub step: StepIdentity,
-    /// The fingerprint of what it ran.
-    pub fingerprint: String,
-    /// The number of recorded ends that were run again on purpose.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub reruns: u64,
-    /// The command that it ran, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-    /// The session that ran it.
-    pub from: SessionId,
-    /// The time of its end, or of its start if the end is unknown.
-    pub at: Timestamp,
-    /// The outcome.
-    pub outcome: StepOutcome,
-}
-
-/// The outcome of a step that is taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepOutcome {
-    /// It is not run again.
-    Completed(StepEnd),
-    /// It was started, and its end is unknown.
-    Unknown {
-        /// The number of deaths of an owner at which it was open, without an end since.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        deaths: u64,
-    },
-}
-
-impl InheritedStep {
-    pub(super) fn check(&self) -> Result<(), LimitError> {
-        self.step.check()?;
-        check_run(&self.fingerprint, self.command.as_deref())
     }
 }
 

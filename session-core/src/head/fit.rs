@@ -9,7 +9,7 @@ use crate::machine::SessionState;
 use crate::text::cut;
 
 /// A head with less text than this is within the limit, whatever its numbers are.
-const ALWAYS_FITS: usize = 1280;
+const ALWAYS_FITS: usize = 640;
 
 /// The sizes to which texts are cut, one after the other.
 const SHORTER: [usize; 2] = [64, 16];
@@ -41,6 +41,7 @@ impl Head {
             &self.progress.step,
             &self.progress.phase,
             &self.steps.newest,
+            &self.items.newest,
             &lifecycle.requests.resume,
         ];
         let state = match &lifecycle.state {
@@ -59,6 +60,7 @@ impl Head {
             .chain(pause.iter().flat_map(|pause| [pause.reason.as_str(), &pause.by]))
             .chain(cancel.iter().flat_map(|cancel| [cancel.reason.as_str(), &cancel.by]))
             .chain(owners.map(String::as_str))
+            .chain(self.waits.oldest.iter().map(|question| question.name.as_str()))
             .chain(self.labels.iter().flat_map(|(key, value)| [key.as_str(), value]));
         texts.map(written).sum()
     }
@@ -77,7 +79,8 @@ fn written(text: &str) -> usize {
 
 /// The texts that are cut further, in this order. Names, labels and owners are compared with others, and progress is what
 /// people look for.
-const CUTS: [fn(&mut Head, usize); 7] = [
+const CUTS: [fn(&mut Head, usize); 8] = [
+    |head, limit| cut_text(&mut head.items.newest, limit),
     |head, limit| cut_text(&mut head.steps.newest, limit),
     |head, limit| {
         if let Some(cancel) = &mut head.lifecycle.requests.cancel {

@@ -28,6 +28,10 @@ pub enum Rule {
     Inherited,
     /// If no step was refused in this attempt.
     NoStepRefused,
+    /// If no item begins with it, or no step was refused in this attempt.
+    NoItemRefused,
+    /// If no item begins with it.
+    NoItemBegins,
 }
 
 /// Returns the rule for a kind of event in a state; `None` is the session that does not exist yet.
@@ -41,8 +45,8 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
         (None, E::Created) => Rule::Legal,
         (None, _) => Rule::Illegal,
 
-        (Some(S::Created), E::Started) => Rule::Inherited,
-        (Some(S::Created), E::Inherited | E::StepValue) => Rule::Inheriting,
+        (Some(S::Created), E::Started | E::Answered) => Rule::Inherited,
+        (Some(S::Created), E::Inherited | E::StepValue | E::ItemValue) => Rule::Inheriting,
         (Some(S::Created), E::Noted | E::CancelRequested | E::Failed | E::Cancelled) => Rule::Legal,
         (
             Some(S::Created),
@@ -57,6 +61,12 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::StepCompleted
             | E::StepFailed
             | E::StepRefused
+            | E::EachStarted
+            | E::ItemsMoved
+            | E::Asked
+            | E::QuestionWithdrawn
+            | E::SleepStarted
+            | E::SleepEnded
             | E::PauseRequested
             | E::ResumeRequested
             | E::StopRequested
@@ -69,7 +79,11 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
 
         (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
         (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
-        (Some(S::Running), E::Completed | E::StepStarted) => Rule::NoStepRefused,
+        (
+            Some(S::Running),
+            E::Completed | E::StepStarted | E::EachStarted | E::Asked | E::SleepStarted,
+        ) => Rule::NoStepRefused,
+        (Some(S::Running), E::ItemsMoved) => Rule::NoItemRefused,
         (
             Some(S::Running),
             E::CommandExecuted
@@ -81,6 +95,10 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::StepCompleted
             | E::StepFailed
             | E::StepRefused
+            | E::ItemValue
+            | E::Answered
+            | E::QuestionWithdrawn
+            | E::SleepEnded
             | E::PauseRequested
             | E::CancelRequested
             | E::StopRequested
@@ -97,6 +115,7 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
         (Some(S::Paused), E::InputProvided) => Rule::AwaitingInput,
         (Some(S::Paused), E::Interrupted) => Rule::Owned,
         (Some(S::Paused), E::Completed) => Rule::ProgramSucceeded,
+        (Some(S::Paused), E::ItemsMoved) => Rule::NoItemBegins,
         (
             Some(S::Paused),
             E::Noted
@@ -105,6 +124,10 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::StepCompleted
             | E::StepFailed
             | E::StepRefused
+            | E::ItemValue
+            | E::Answered
+            | E::QuestionWithdrawn
+            | E::SleepEnded
             | E::StopRequested
             | E::ResumeRequested
             | E::CancelRequested
@@ -118,6 +141,9 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::Inherited
             | E::Started
             | E::StepStarted
+            | E::EachStarted
+            | E::Asked
+            | E::SleepStarted
             | E::IterationStarted
             | E::IterationCompleted
             | E::AnalysisCompleted

@@ -44,12 +44,10 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -
         return Ok(Session::new(Arc::clone(engine), owned));
     }
     let mut ended = None;
-    let mut answer = None;
     let tail = locked
         .append_as_claimant(|head, owner_status| {
             owner_status.check_unowned(head)?;
             ended = ending_of_unowned(head);
-            answer = head.lifecycle.requests.answer;
             Ok(vec![ended.clone().unwrap_or_else(|| how.event(me.clone()))])
         })
         .await?;
@@ -61,7 +59,7 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -
         }
         Some(_) => return Err(SessionError::AlreadyCompleted { id }),
     }
-    let restored = restore_state(&engine.writer, &tail.head, answer).await?;
+    let restored = restore_state(&engine.writer, &tail.head).await?;
     let (clock, runtime) = (Arc::clone(engine.writer.clock()), tokio::runtime::Handle::current());
     let owned = Arc::new(OwnedSession::new(&tail.head, restored, clock, runtime));
     locked.adopt(Arc::clone(&owned), tail);
@@ -76,7 +74,7 @@ fn ending_of_unowned(head: &Head) -> Option<SessionEvent> {
     result.or_else(|| head.lifecycle.requests.cancel.as_ref().map(cancelled))
 }
 
-async fn restore_state(writer: &LogWriter, head: &Head, answer: Option<u64>) -> Result<RestoredState> {
+async fn restore_state(writer: &LogWriter, head: &Head) -> Result<RestoredState> {
     let id = head.id;
     let mut restored = RestoredState::default();
     if let SessionEvent::Created { config, origin, .. } = writer.event(id, 1).await? {
@@ -87,11 +85,6 @@ async fn restore_state(writer: &LogWriter, head: &Head, answer: Option<u64>) -> 
         && let SessionEvent::CheckpointSaved { state, .. } = writer.event(id, revision).await?
     {
         restored.checkpoint = Some(state);
-    }
-    if let Some(revision) = answer
-        && let SessionEvent::InputProvided { value, .. } = writer.event(id, revision).await?
-    {
-        restored.answer = Some(value);
     }
     Ok(restored)
 }

@@ -14,7 +14,6 @@ use crate::id::SessionId;
 use crate::log_writer::decode;
 use crate::machine::SessionState;
 use crate::presence::Liveness;
-use crate::reason::PauseReason;
 use crate::record::Record;
 use crate::storage::StorageError;
 
@@ -144,12 +143,6 @@ async fn find_or_acquire<M: SessionManager + ?Sized>(
             SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
                 config = SessionConfig { retries: config.retries + 1, retry_of: Some(id), ..config };
                 continue;
-            }
-            SessionState::Paused { reason: PauseReason::AwaitingInput(_) }
-                if head.lifecycle.requests.answer.is_none()
-                    && manager.liveness(id).await? != Some(Liveness::Alive) =>
-            {
-                return Ok(KeyedSession::Existing(id));
             }
             // It lacks steps that it takes over, so that no start can succeed until it has them.
             SessionState::Created if head.lifecycle.to_inherit > 0 => {

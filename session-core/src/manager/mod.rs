@@ -24,7 +24,7 @@ pub use self::trackers::ProgressWatch;
 
 use crate::config::SessionConfig;
 use crate::error::Result;
-use crate::event::{Origin, SessionEvent};
+use crate::event::{Answer, Origin, SessionEvent};
 use crate::head::{Head, PersistedSession};
 use crate::id::SessionId;
 use crate::machine::{CancelRequest, SessionState, StateName};
@@ -94,7 +94,7 @@ pub struct SessionList {
 /// | is one closure | [`run`](SessionManagerExt::run); [`run_or_resume`](SessionManagerExt::run_or_resume) with a key |
 /// | has tasks of its own that hold a [`Session`] | [`start_session`](Self::start_session), then the methods of [`Session`] |
 /// | knows only the id, in the process that owns the session | the methods here: they do the same as those of [`Session`], with the same waits and errors |
-/// | is another process | [`pause_session`](Self::pause_session), [`request_resume`](Self::request_resume), [`cancel_session`](Self::cancel_session), [`provide_input`](Self::provide_input): requests that the owner answers |
+/// | is another process | [`pause_session`](Self::pause_session), [`request_resume`](Self::request_resume), [`cancel_session`](Self::cancel_session), [`append_answer`](Self::append_answer): requests that the owner handles |
 /// | continues after a crash | [`find_crashed_sessions`](Self::find_crashed_sessions), [`resume_session`](Self::resume_session) |
 ///
 /// | to | by id | by handle | while the session is paused |
@@ -274,11 +274,13 @@ pub trait SessionManager: Send + Sync {
     /// `FENCED` without ownership, `ILLEGAL_TRANSITION` if the session was never started or has ended.
     async fn complete_session(&self, id: SessionId, summary: SessionSummary) -> Result<()>;
 
-    /// Answers the question that a session waits for.
+    /// Appends an answer to a question of a session, which may be asked later. Only for callers that have read the log up to
+    /// its last question or answer, at the revision `known` ([`WaitTotals::changed`](crate::WaitTotals::changed)): the
+    /// first answer holds, so the caller has to know that there is none. `session_workflow::answer` reads the log and decides.
     ///
     /// # Errors
-    /// `ILLEGAL_TRANSITION` if the session does not wait for input.
-    async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip>;
+    /// `CONFLICT` if there are later questions or answers; `ILLEGAL_TRANSITION` if the session has ended.
+    async fn append_answer(&self, id: SessionId, known: u64, answer: Answer) -> Result<Tip>;
 
     /// Returns the state, with its texts cut; [`restore_session`](Self::restore_session) returns the full texts.
     ///

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::blocking::blocking;
 use crate::config::SessionConfig;
 use crate::error::Result;
-use crate::event::{Origin, SessionEvent};
+use crate::event::{Answer, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::{CancelRequest, SessionState, StateName};
@@ -153,8 +153,8 @@ impl SessionManager for ObservableSessionManager {
         self.inner.complete_session(id, summary).await
     }
 
-    async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
-        self.inner.provide_input(id, value).await
+    async fn append_answer(&self, id: SessionId, known: u64, answer: Answer) -> Result<Tip> {
+        self.inner.append_answer(id, known, answer).await
     }
 
     async fn get_state(&self, id: SessionId) -> Result<SessionState> {

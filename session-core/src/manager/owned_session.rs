@@ -33,8 +33,6 @@ pub(crate) struct OwnedSession {
     pub(crate) clock_jumps: ClockJumps,
     /// The last checkpoint, of this attempt or an earlier one.
     pub(crate) checkpoint: Mutex<Option<Value>>,
-    /// An answer given while the session was unowned, for the first question of this attempt.
-    pub(crate) answer: Mutex<Option<Value>>,
     pub(crate) extensions: Extensions,
     /// The first refusal of a step in this attempt.
     pub(crate) refusal: Mutex<Option<SessionEvent>>,
@@ -72,7 +70,6 @@ pub(crate) struct RestoredState {
     pub(crate) config: SessionConfig,
     pub(crate) origin: Option<Origin>,
     pub(crate) checkpoint: Option<Value>,
-    pub(crate) answer: Option<Value>,
 }
 
 impl OwnedSession {
@@ -87,7 +84,6 @@ impl OwnedSession {
             clock_jumps: ClockJumps::new(&*clock),
             progress: ProgressTracker::new(head, clock.now(), clock),
             checkpoint: Mutex::new(restored.checkpoint),
-            answer: Mutex::new(restored.answer),
             extensions: Extensions::default(),
             refusal: Mutex::default(),
             view: watch::Sender::new(head.clone()),

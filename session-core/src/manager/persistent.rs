@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
 
 use super::acquire::{Acquire, acquire};
 use super::engine::Engine;
@@ -20,7 +19,7 @@ use super::trackers::ProgressWatch;
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
 use crate::config::{RecoveryPolicy, SessionConfig};
 use crate::error::{Result, SessionError};
-use crate::event::{FORMAT, Origin, SessionEvent};
+use crate::event::{Answer, FORMAT, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::log_writer::LogWriter;
@@ -269,10 +268,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         requests::complete(self.engine(), id, summary).await
     }
 
-    async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
+    async fn append_answer(&self, id: SessionId, known: u64, answer: Answer) -> Result<Tip> {
         // If the session is unowned, the answer is for the next owner, so the owner's liveness does not matter.
-        let input = SessionEvent::InputProvided { value, by: self.requester() };
-        Ok(requests::request(self.engine(), id, input).await?.tip)
+        let by = self.requester();
+        let answered = SessionEvent::Answered { answer: Box::new(answer), by, default: false };
+        requests::answer(self.engine(), id, known, answered).await
     }
 
     async fn get_progress(&self, id: SessionId) -> Result<SessionProgress> {

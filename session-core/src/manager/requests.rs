@@ -128,6 +128,17 @@ pub(crate) async fn request(engine: &Engine, id: SessionId, request: SessionEven
     change(engine, id, |_, _| request(), |_, _| request()).await
 }
 
+/// Appends an answer, if no question or answer came after the revision `known`.
+pub(super) async fn answer(engine: &Engine, id: SessionId, known: u64, answered: SessionEvent) -> Result<Tip> {
+    let decide = |head: &Head| {
+        if head.waits.changed == known || head.state().is_final() {
+            return Ok(vec![answered.clone()]);
+        }
+        Err(StorageError::Conflict { id, expected: None, actual: Some(head.tip) }.into())
+    };
+    Ok(change(engine, id, |head, _| decide(head), |head, _| decide(head)).await?.tip)
+}
+
 /// Cancels a session, or requests it.
 pub(crate) async fn cancel(engine: &Engine, id: SessionId, request: CancelRequest) -> Result<SessionState> {
     let force = request.force;

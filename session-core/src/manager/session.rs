@@ -12,17 +12,17 @@ use super::finish::{finish, is_paused};
 use super::locked_session::LockedSession;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
-use super::work_events::{check_work_event, durability_of, ends_step};
+use super::work_events::{check_step_event, check_work_event, durability_of, ends_step, merged, starts_step};
 use crate::cancellation::CancellationToken;
 use crate::code::ErrorCode;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
-use crate::event::{EventKind, Origin, SessionEvent};
+use crate::event::{ItemMoves, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::limits;
 use crate::log_writer::decode;
-use crate::machine::{Requests, SessionState};
+use crate::machine::{Lifecycle, Requests, SessionState};
 use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
@@ -218,31 +218,48 @@ impl Session {
         Ok(tip)
     }
 
-    /// Appends the start of a step. On return it survives power loss. Waits while the session is paused.
+    /// Appends the start of a step, an `each` or a sleep, or a question. On return it survives power loss. Waits while the
+    /// session is paused.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
     pub async fn start_step(&self, started: SessionEvent) -> Result<Tip> {
-        if started.kind() != EventKind::StepStarted {
-            return Err(SessionError::InvalidArgument {
-                what: format!("`{}` does not start a step", started.kind()),
-            });
-        }
+        check_step_event(&started, starts_step, "does not start a step")?;
         self.append_running(Durability::Flushed, &started).await
     }
 
-    /// Appends parts of the value of a step, its end, or a refusal, in one batch. Does not wait while the session is
-    /// paused.
+    /// Appends records at the end of a step, an item, a question or a sleep, in one batch: the parts of its value, its end, or
+    /// a refusal. Does not wait while the session is paused.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
     pub async fn end_step(&self, events: Vec<SessionEvent>, durability: Durability) -> Result<Tip> {
-        if let Some(other) = events.iter().find(|event| !ends_step(event.kind())) {
-            return Err(SessionError::InvalidArgument {
-                what: format!("`{}` does not end a step", other.kind()),
-            });
+        for event in &events {
+            check_step_event(event, ends_step, "does not end a step")?;
         }
         self.append(durability, |_| Ok(events.clone())).await
+    }
+
+    /// Appends the ends of items with their values, and in the same batch `begun`, the beginning of others. Where items cannot
+    /// begin, because the session is paused or about to be, or a step was refused, only the ends are appended, and the
+    /// result is `false`. On return the batch survives power loss.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
+    pub async fn move_items(&self, ended: Vec<SessionEvent>, begun: ItemMoves) -> Result<(Tip, bool)> {
+        for event in &ended {
+            check_step_event(event, ends_step, "does not end an item")?;
+        }
+        let mut begins = false;
+        let tip = self
+            .append(Durability::Flushed, |head| {
+                let Lifecycle { requests, step_refused, .. } = &head.lifecycle;
+                let is_pausing = requests.pause.is_some() && self.owned.request_handling().work_pauses();
+                begins = matches!(head.state(), SessionState::Running { .. }) && !is_pausing && !step_refused;
+                Ok(merged(&ended, begins.then_some(&begun)))
+            })
+            .await?;
+        Ok((tip, begins))
     }
 
     /// Records that a step was refused, or that its end could not be recorded: the session fails at its end. If this cannot be
@@ -320,27 +337,6 @@ impl Session {
     pub async fn complete_iteration(&self, changes: crate::event::Changes) -> Result<Tip> {
         let number = self.head().lifecycle.iteration;
         self.record(SessionEvent::IterationCompleted { number, changes }).await
-    }
-
-    /// Asks a question, pauses the session, and waits for the answer. If the question of the previous attempt was
-    /// answered while the session was unowned, returns that answer to the first question of this attempt.
-    ///
-    /// # Errors
-    /// Those of [`Session`].
-    pub async fn ask(&self, question: impl Into<String> + Send) -> Result<Value> {
-        if let Some(answer) = self.owned.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Ok(answer);
-        }
-        self.pause(PauseReason::AwaitingInput(question.into())).await?;
-        let revision = self
-            .wait_for(|head| if is_paused(head) { head.lifecycle.requests.answer } else { Some(0) })
-            .await?;
-        let id = self.id();
-        let SessionEvent::InputProvided { value, .. } = self.engine.writer.event(id, revision).await? else {
-            return Err(SessionError::Fenced { id, what: "it was resumed without an answer".to_owned() });
-        };
-        self.resume().await?;
-        Ok(value)
     }
 
     /// Waits until a pause is requested, and records that the work has stopped. To be used in a `select!` next to what

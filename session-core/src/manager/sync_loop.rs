@@ -86,7 +86,7 @@ enum Tick {
     Deadline(Duration),
 }
 
-/// The time that a session has been running in this attempt.
+/// The time that a session has been running in this attempt, without the time in which it only waited.
 #[derive(Debug, Default)]
 struct Stopwatch {
     before: Duration,
@@ -105,12 +105,16 @@ impl Stopwatch {
         }
     }
 
-    /// Waits until the session has been running for as long as the limit, and returns that. The time of a pause does
-    /// not count: a change of the state starts or stops it.
+    /// Waits until the session has been running for as long as the limit, and returns that. The time of a pause
+    /// or of a wait does not count: a change of the head starts or stops it.
     async fn reach(&mut self, limit: Option<Duration>, view: &mut watch::Receiver<Head>) -> Duration {
         let Some(limit) = limit else { return std::future::pending().await };
         loop {
-            self.set_running(matches!(view.borrow_and_update().state(), SessionState::Running { .. }));
+            let is_working = {
+                let head = view.borrow_and_update();
+                matches!(head.state(), SessionState::Running { .. }) && !head.is_waiting()
+            };
+            self.set_running(is_working);
             let deadline = self.since.and_then(|since| since.checked_add(limit.saturating_sub(self.before)));
             let reached = async {
                 match deadline {
@@ -178,8 +182,7 @@ async fn answer_requests(engine: &Engine, session: &mut LockedSession<'_>) -> Re
     Ok(())
 }
 
-/// Returns the event with which the manager answers the most urgent request. Work that awaits input is woken by the
-/// input only.
+/// Returns the event with which the manager answers the most urgent request.
 fn answer(head: &Head, request_handling: RequestHandling, me: &Owner) -> Option<SessionEvent> {
     let Requests { pause, resume, cancel, answer: _ } = &head.lifecycle.requests;
     match (head.state(), cancel) {
@@ -189,7 +192,6 @@ fn answer(head: &Head, request_handling: RequestHandling, me: &Owner) -> Option<
         (SessionState::Running { .. }, _) if request_handling.manager_pauses() => pause
             .as_ref()
             .map(|pause| SessionEvent::Paused { reason: PauseReason::Requested(pause.reason.clone()) }),
-        (SessionState::Paused { reason: PauseReason::AwaitingInput(_) }, _) => None,
         (SessionState::Paused { .. }, _) if request_handling.managed() => {
             resume.as_ref().map(|_| SessionEvent::Resumed { owner: me.clone() })
         }

@@ -1,7 +1,7 @@
 //! The events that work appends directly.
 
 use crate::error::{Result, SessionError};
-use crate::event::{EventKind, SessionEvent};
+use crate::event::{EventKind, ItemMoves, SessionEvent};
 use crate::storage::Durability;
 
 /// Returns the durability with which an event of the work is acknowledged.
@@ -30,6 +30,14 @@ pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
         | EventKind::StepCompleted
         | EventKind::StepFailed
         | EventKind::StepRefused
+        | EventKind::EachStarted
+        | EventKind::ItemsMoved
+        | EventKind::ItemValue
+        | EventKind::Asked
+        | EventKind::Answered
+        | EventKind::QuestionWithdrawn
+        | EventKind::SleepStarted
+        | EventKind::SleepEnded
         | EventKind::Started
         | EventKind::PauseRequested
         | EventKind::ResumeRequested
@@ -47,10 +55,53 @@ pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
     }
 }
 
-/// Returns `true` for the records of the end of a step: its value, its end, and a refusal.
-pub(super) const fn ends_step(kind: EventKind) -> bool {
+/// Checks the kind of an event of a step.
+pub(super) fn check_step_event(
+    event: &SessionEvent,
+    is_allowed: impl Fn(&SessionEvent) -> bool,
+    problem: &str,
+) -> Result<()> {
+    if is_allowed(event) {
+        return Ok(());
+    }
+    Err(SessionError::InvalidArgument { what: format!("`{}` {problem}", event.kind()) })
+}
+
+/// Returns `true` for the starts of steps, of an `each` and of sleeps, and for questions.
+pub(super) const fn starts_step(event: &SessionEvent) -> bool {
     matches!(
-        kind,
-        EventKind::StepValue | EventKind::StepCompleted | EventKind::StepFailed | EventKind::StepRefused
+        event.kind(),
+        EventKind::StepStarted | EventKind::EachStarted | EventKind::Asked | EventKind::SleepStarted
     )
+}
+
+/// Returns `true` for the records at the end of a step, an item, a question or a sleep: its value, its end, and a refusal.
+pub(super) fn ends_step(event: &SessionEvent) -> bool {
+    if let SessionEvent::ItemsMoved { moves } = event {
+        return moves.begun.is_empty();
+    }
+    matches!(
+        event.kind(),
+        EventKind::StepValue
+            | EventKind::StepCompleted
+            | EventKind::StepFailed
+            | EventKind::StepRefused
+            | EventKind::ItemValue
+            | EventKind::Answered
+            | EventKind::QuestionWithdrawn
+            | EventKind::SleepEnded
+    )
+}
+
+/// Returns the events, with items that begin in the last one of the same `each`.
+pub(super) fn merged(ended: &[SessionEvent], begun: Option<&ItemMoves>) -> Vec<SessionEvent> {
+    let mut events = ended.to_vec();
+    let Some(begun) = begun.filter(|begun| !begun.begun.is_empty()) else { return events };
+    match events.last_mut() {
+        Some(SessionEvent::ItemsMoved { moves }) if moves.each == begun.each => {
+            moves.begun.clone_from(&begun.begun);
+        }
+        _ => events.push(SessionEvent::ItemsMoved { moves: begun.clone() }),
+    }
+    events
 }

@@ -54,6 +54,19 @@ fn describe(event: &SessionEvent) -> Option<String> {
             };
             format!("the end of the step started at revision {start} is unknown{how}")
         }
+        SessionEvent::Asked { question } => format!("asked `{}`: {}", question.identity, question.text),
+        SessionEvent::Answered { answer, default: true, .. } => {
+            format!("question `{}` got its default: {}", answer.identity, answer.value)
+        }
+        SessionEvent::Answered { answer, by, .. } => {
+            format!("{by} answered `{}`: {}", answer.identity, answer.value)
+        }
+        SessionEvent::QuestionWithdrawn { asked } => {
+            format!("the question at revision {asked} was withdrawn: its client has gone")
+        }
+        SessionEvent::SleepStarted { step, until } => format!("sleeps until {until} (`{step}`)"),
+        SessionEvent::SleepEnded { passed: true, .. } => "woke up".to_owned(),
+        SessionEvent::SleepEnded { passed: false, .. } => "stopped to sleep: its client has gone".to_owned(),
         SessionEvent::Completed { .. } => "completed".to_owned(),
         SessionEvent::Failed { error } => format!("failed: {error}"),
         SessionEvent::Cancelled { reason } => format!("cancelled: {reason}"),
@@ -68,6 +81,9 @@ fn describe(event: &SessionEvent) -> Option<String> {
         | SessionEvent::StepValue { .. }
         | SessionEvent::StepCompleted { .. }
         | SessionEvent::StepFailed { .. }
+        | SessionEvent::EachStarted { .. }
+        | SessionEvent::ItemsMoved { .. }
+        | SessionEvent::ItemValue { .. }
         | _ => return None,
     })
 }
