@@ -85,6 +85,9 @@ pub struct ItemMoves {
     /// The numbers of items whose end was unknown, and which are recorded as done without running them again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<u64>,
+    /// `true` once the values of all items together are longer than they may be: those that follow are not recorded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub too_long: bool,
     /// The items that begin: they run only after this record is flushed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub begun: Vec<ItemStart>,

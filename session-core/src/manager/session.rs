@@ -12,12 +12,14 @@ use super::finish::{finish, is_paused};
 use super::locked_session::LockedSession;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
-use super::work_events::{check_step_event, check_work_event, durability_of, ends_step, merged, starts_step};
+use super::work_events::{
+    changes_questions, check_step_event, check_work_event, durability_of, ends_step, merged, starts_step,
+};
 use crate::cancellation::CancellationToken;
 use crate::code::ErrorCode;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
-use crate::event::{ItemMoves, Origin, SessionEvent};
+use crate::event::{EventKind, ItemMoves, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::limits;
@@ -27,8 +29,9 @@ use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::{Record, Tip};
-use crate::storage::{Durability, PAGE, SessionStorageExt as _};
+use crate::storage::{Durability, PAGE, SessionStorageExt as _, StorageProfile};
 use crate::text::cut;
+use crate::time::Clock;
 
 /// The outcome with which the work ends its session.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,6 +175,18 @@ impl Session {
         self.owned.cancel.token()
     }
 
+    /// Returns the clock that dates the records of the session.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &**self.engine.writer.clock()
+    }
+
+    /// Returns the guarantees of the storage that has the session.
+    #[must_use]
+    pub fn profile(&self) -> StorageProfile {
+        self.engine.storage().profile()
+    }
+
     /// Returns the tracker with which the work reports its progress.
     #[must_use]
     pub fn progress(&self) -> &ProgressTracker {
@@ -218,7 +233,7 @@ impl Session {
         Ok(tip)
     }
 
-    /// Appends the start of a step, an `each` or a sleep, or a question. On return it survives power loss. Waits while the
+    /// Appends the start of a step, an `each` or a sleep. On return it survives power loss. Waits while the
     /// session is paused.
     ///
     /// # Errors
@@ -228,7 +243,7 @@ impl Session {
         self.append_running(Durability::Flushed, &started).await
     }
 
-    /// Appends records at the end of a step, an item, a question or a sleep, in one batch: the parts of its value, its end, or
+    /// Appends records at the end of a step, an item or a sleep, in one batch: the parts of its value, its end, or
     /// a refusal. Does not wait while the session is paused.
     ///
     /// # Errors
@@ -260,6 +275,35 @@ impl Session {
             })
             .await?;
         Ok((tip, begins))
+    }
+
+    /// Appends a question, an answer or a withdrawal, if no question or answer came after the revision `known`
+    /// ([`WaitTotals::changed`](crate::WaitTotals::changed)); else appends nothing and returns `None`. On return it survives power
+    /// loss. A question waits while the session is paused.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
+    pub async fn change_questions(&self, known: u64, event: SessionEvent) -> Result<Option<Tip>> {
+        check_step_event(&event, changes_questions, "is no question, answer or withdrawal")?;
+        let waits = event.kind() == EventKind::Asked;
+        loop {
+            let (mut is_known, mut must_wait) = (false, false);
+            let tip = self
+                .append(Durability::Flushed, |head| {
+                    is_known = head.waits.changed == known;
+                    must_wait = waits && !matches!(head.state(), SessionState::Running { .. });
+                    let appends = is_known && !must_wait;
+                    Ok(if appends { vec![event.clone()] } else { Vec::new() })
+                })
+                .await?;
+            if !is_known {
+                return Ok(None);
+            }
+            if !must_wait {
+                return Ok(Some(tip));
+            }
+            self.resumed().await?;
+        }
     }
 
     /// Records that a step was refused, or that its end could not be recorded: the session fails at its end. If this cannot be

@@ -67,15 +67,12 @@ pub(super) fn check_step_event(
     Err(SessionError::InvalidArgument { what: format!("`{}` {problem}", event.kind()) })
 }
 
-/// Returns `true` for the starts of steps, of an `each` and of sleeps, and for questions.
+/// Returns `true` for the starts of steps, of an `each` and of sleeps.
 pub(super) const fn starts_step(event: &SessionEvent) -> bool {
-    matches!(
-        event.kind(),
-        EventKind::StepStarted | EventKind::EachStarted | EventKind::Asked | EventKind::SleepStarted
-    )
+    matches!(event.kind(), EventKind::StepStarted | EventKind::EachStarted | EventKind::SleepStarted)
 }
 
-/// Returns `true` for the records at the end of a step, an item, a question or a sleep: its value, its end, and a refusal.
+/// Returns `true` for the records at the end of a step, an item or a sleep: its value, its end, and a refusal.
 pub(super) fn ends_step(event: &SessionEvent) -> bool {
     if let SessionEvent::ItemsMoved { moves } = event {
         return moves.begun.is_empty();
@@ -87,10 +84,13 @@ pub(super) fn ends_step(event: &SessionEvent) -> bool {
             | EventKind::StepFailed
             | EventKind::StepRefused
             | EventKind::ItemValue
-            | EventKind::Answered
-            | EventKind::QuestionWithdrawn
             | EventKind::SleepEnded
     )
+}
+
+/// Returns `true` for questions, answers and withdrawals.
+pub(super) const fn changes_questions(event: &SessionEvent) -> bool {
+    matches!(event.kind(), EventKind::Asked | EventKind::Answered | EventKind::QuestionWithdrawn)
 }
 
 /// Returns the events, with items that begin in the last one of the same `each`.
