@@ -38,11 +38,13 @@ impl Fault {
     }
 
     /// Returns `true` if the stored bytes seem to be damaged, so that reading them again would fail too.
-    pub(crate) const fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            Self::Sled(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)) | Self::Panic(_)
-        )
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            // The file ends too early.
+            Self::Sled(sled::Error::Io(error)) => error.kind() == std::io::ErrorKind::UnexpectedEof,
+            Self::Sled(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)) | Self::Panic(_) => true,
+            Self::Sled(_) | Self::Flush(_) | Self::Hang(_) => false,
+        }
     }
 
     /// Returns `true` if another handle has the database open; it is one of this process, which holds the store's lock.
@@ -53,7 +55,7 @@ impl Fault {
     /// Converts to the error of a request for one session.
     pub(crate) fn for_session(self, id: SessionId) -> StorageError {
         match self {
-            Self::Sled(sled::Error::Io(error)) => {
+            Self::Sled(sled::Error::Io(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
                 StorageError::Io { what: format!("cannot read session {id}"), source: Arc::new(error) }
             }
             Self::Flush(error) => {

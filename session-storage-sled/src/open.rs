@@ -226,7 +226,7 @@ pub(crate) fn open_error(layout: &Layout, fault: &Fault) -> StorageError {
         Ok(None) | Err(_) => None,
     };
     match (fault, marks) {
-        (Fault::Sled(sled::Error::Io(error)), _) => {
+        (Fault::Sled(sled::Error::Io(error)), _) if !fault.is_damage() => {
             let error = std::io::Error::new(error.kind(), error.to_string());
             storage_error("open the database of", layout.root(), error)
         }
