@@ -21,6 +21,7 @@ const LAST: i64 = 253_402_300_799_999;
 /// let end = Timestamp::parse("2026-11-21T09:30:00.123Z").unwrap();
 /// let start = end.before(Duration::from_secs(90));
 /// assert_eq!(end.since(start), Duration::from_secs(90));
+/// assert_eq!(start.after(Duration::from_secs(90)), end);
 /// assert_eq!(Timestamp::from_millis(end.as_millis()), Some(end));
 /// assert_eq!(end.to_utc().timestamp_millis(), end.as_millis());
 /// ```
@@ -70,6 +71,15 @@ impl Timestamp {
             .ok()
             .and_then(|duration| self.0.checked_sub_signed(duration))
             .map_or_else(|| Self::new(DateTime::<Utc>::MIN_UTC), Self::new)
+    }
+
+    /// Returns the instant `duration` later, clamped to the latest one that the format supports.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        chrono::Duration::from_std(duration)
+            .ok()
+            .and_then(|duration| self.0.checked_add_signed(duration))
+            .map_or_else(|| Self::new(DateTime::<Utc>::MAX_UTC), Self::new)
     }
 
     /// Parses the form that [`Display`](fmt::Display) writes, and no other.

@@ -42,7 +42,9 @@ impl Fault {
         match self {
             // The file ends too early.
             Self::Sled(sled::Error::Io(error)) => error.kind() == std::io::ErrorKind::UnexpectedEof,
-            Self::Sled(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)) | Self::Panic(_) => true,
+            Self::Sled(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)) | Self::Panic(_) => {
+                true
+            }
             Self::Sled(_) | Self::Flush(_) | Self::Hang(_) => false,
         }
     }

@@ -17,6 +17,8 @@ pub enum OnUnknown {
     Fail,
     /// Record it as done, without a value.
     Skip,
+    /// Ask a person: the answer is `rerun`, `fail` or `skip`.
+    Ask,
 }
 
 /// The treatment of a step that would run something else than its recorded end was recorded for.
@@ -41,7 +43,8 @@ impl FromStr for OnUnknown {
             "rerun" => Ok(Self::Rerun),
             "fail" => Ok(Self::Fail),
             "skip" => Ok(Self::Skip),
-            _ => Err(InvalidDecision { expected: "`rerun`, `fail` or `skip`" }),
+            "ask" => Ok(Self::Ask),
+            _ => Err(InvalidDecision { expected: "`rerun`, `fail`, `skip` or `ask`" }),
         }
     }
 }

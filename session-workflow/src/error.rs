@@ -26,6 +26,17 @@ pub enum StepError {
     /// The name, the key or the fingerprint exceeds a limit.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// No other process can open the store of the session while it runs, so that nobody can answer the question.
+    #[error(
+        "question `{question}` cannot be answered: no other process can open a {store} store while its session runs; \
+         answer it before the session runs, or give it a default"
+    )]
+    Unanswerable {
+        /// The name of the question.
+        question: String,
+        /// The kind of store.
+        store: &'static str,
+    },
     /// The session has ended, or the storage failed. The step did not start, or its end is not recorded.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -56,7 +67,7 @@ impl StepError {
             Self::Limit(error) => StorageError::from(error.clone()).code(),
             Self::Session(error) => error.code(),
             Self::Failed { .. } => ErrorCode::WorkFailed,
-            Self::Value { .. } => ErrorCode::InvalidArgument,
+            Self::Value { .. } | Self::Unanswerable { .. } => ErrorCode::InvalidArgument,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use session_core::Question;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The fingerprint of what a step runs: its command with its input, or any value. Equal contents have equal fingerprints.
@@ -42,6 +43,18 @@ impl Fingerprint {
     pub fn of_value<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         let json = serde_json::to_vec(value)?;
         Ok(Self::of_command([json.as_slice()], None))
+    }
+
+    /// Returns the fingerprint of a question: its text and its choices.
+    #[must_use]
+    pub fn of_question(question: &Question) -> Self {
+        let choices = question.choices.iter().map(String::as_bytes);
+        Self::of_command([question.text.as_bytes()].into_iter().chain(choices), None)
+    }
+
+    /// Returns a fingerprint as a log has it.
+    pub(crate) fn recorded(text: &str) -> Self {
+        Self(text.to_owned())
     }
 
     /// Returns the text that the log has.

@@ -1,6 +1,6 @@
 //! Idempotency keys of steps, for the outside world.
 
-use session_core::{SessionId, StepIdentity, StepOccurrence};
+use session_core::{ItemIdentity, SessionId, StepIdentity, StepOccurrence};
 use uuid::Uuid;
 
 /// Returns the idempotency key of a step: the same in every attempt and retry, unless a recorded end is run again on purpose
@@ -21,6 +21,24 @@ use uuid::Uuid;
 /// ```
 #[must_use]
 pub fn idempotency_key(line: SessionId, step: &StepIdentity, reruns: u64) -> Uuid {
+    let mut name = identity_bytes(step);
+    add_reruns(&mut name, reruns);
+    Uuid::new_v5(&Uuid::from_bytes(*line.as_bytes()), &name)
+}
+
+/// Returns the idempotency key of an item of an `each`, like that of a step. Its name is that of the `each`, as for a step, three
+/// zero bytes, the item's bytes, a zero byte, and the item's occurrence in decimal digits. An item has no zero bytes.
+pub(crate) fn item_key(line: SessionId, each: &StepIdentity, item: &ItemIdentity, reruns: u64) -> Uuid {
+    let mut name = identity_bytes(each);
+    name.extend([0, 0, 0]);
+    name.extend(&item.arg);
+    name.push(0);
+    name.extend(item.n.to_string().bytes());
+    add_reruns(&mut name, reruns);
+    Uuid::new_v5(&Uuid::from_bytes(*line.as_bytes()), &name)
+}
+
+fn identity_bytes(step: &StepIdentity) -> Vec<u8> {
     let mut name = step.name.clone().into_bytes();
     match &step.occurrence {
         StepOccurrence::Number(n) => {
@@ -32,9 +50,12 @@ pub fn idempotency_key(line: SessionId, step: &StepIdentity, reruns: u64) -> Uui
             name.extend(key.bytes());
         }
     }
+    name
+}
+
+fn add_reruns(name: &mut Vec<u8>, reruns: u64) {
     if reruns > 0 {
         name.push(0);
         name.extend(reruns.to_string().bytes());
     }
-    Uuid::new_v5(&Uuid::from_bytes(*line.as_bytes()), &name)
 }

@@ -1,15 +1,23 @@
 //! The steps that a retry takes over from the session that it retries.
 
 use session_core::{
-    InheritedStep, Result, SessionConfig, SessionError, SessionEvent, SessionId, SessionManager,
-    SessionManagerExt as _, StepIdentity, StepOutcome,
+    InheritedItem, InheritedStep, Record, Result, SessionConfig, SessionError, SessionEvent, SessionId,
+    SessionManager, SessionManagerExt as _, StepIdentity, StepOutcome, Timestamp,
 };
 
-use crate::table::{StepState, StepStatus, StepTable};
+use session_core::backend::Tip;
+
+use crate::items::{EachStatus, ItemState, ItemStatus};
+use crate::questions::QuestionStatus;
+use crate::table::{StepState, StepStatus};
+use crate::workflow_state::WorkflowState;
 
 /// Bytes of values, and number of records, that are appended in one call.
 const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_RECORDS: usize = 256;
+/// Bytes of items in one record, and what the members of one item take in addition.
+const ITEMS_BYTES: usize = 128 * 1024;
+const ITEM_BYTES: usize = 64;
 
 /// The steps that a retry takes over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,8 +57,29 @@ pub struct Inheritance {
     /// The session whose log has the steps.
     source: SessionId,
     line: SessionId,
-    steps: Vec<(StepIdentity, StepStatus, u64)>,
+    parts: Vec<InheritedPart>,
     next: Option<StepIdentity>,
+}
+
+/// One record that is taken over, with the values that follow it.
+#[derive(Debug, Clone)]
+struct InheritedPart {
+    /// The revision in the source that decides about it: of its end, or of its start if the end is unknown.
+    place: u64,
+    step: InheritedStep,
+    values: Vec<InheritedValue>,
+}
+
+/// A value that is taken over.
+#[derive(Debug, Clone, Copy)]
+struct InheritedValue {
+    /// The number of the item; 0 for the value of a step.
+    item: u64,
+    /// The revision of the start of the step in the source.
+    start: u64,
+    first: u64,
+    last: u64,
+    count: u64,
 }
 
 impl Inheritance {
@@ -58,7 +87,7 @@ impl Inheritance {
     /// it had taken over everything, is passed over for the one that it retries.
     ///
     /// # Errors
-    /// `NOT_FOUND`, also for a predecessor that is needed; `INVALID_ARGUMENT` if no step has the name of
+    /// `NOT_FOUND`, also for a predecessor that is needed; `INVALID_ARGUMENT` if no step or each has the name of
     /// [`TakeOver::Before`]; failures of the storage.
     pub async fn of(
         manager: &(impl SessionManager + ?Sized),
@@ -73,39 +102,20 @@ impl Inheritance {
                 _ => break stored.config,
             }
         };
-        let table = StepTable::read(manager, source).await?;
-        let first_of = |name: &str| {
-            let named = table.in_order().into_iter().filter(|(step, _)| step.name == name);
-            named.map(|(_, status)| status.first_start).min()
-        };
+        let state = WorkflowState::read(manager, source).await?;
         let before = match take_over {
             TakeOver::All => u64::MAX,
-            TakeOver::Before(name) => first_of(name).ok_or_else(|| SessionError::InvalidArgument {
-                what: format!("session {source} has no step `{name}`"),
+            TakeOver::Before(name) => state.first_start_of(name).ok_or_else(|| {
+                SessionError::InvalidArgument { what: format!("session {source} has no step `{name}`") }
             })?,
         };
-        let place = |status: &StepStatus| match status.state {
-            StepState::Completed { revision, .. } => Some(revision),
-            StepState::Unknown | StepState::Open => Some(status.start),
-            StepState::Failed(_) => None,
+        let mut parts = parts_of(&state, source, before);
+        parts.sort_by_key(|part| part.place);
+        let next = match take_over {
+            TakeOver::All => state.next().cloned(),
+            TakeOver::Before(_) => state.next_from(before).cloned(),
         };
-        let mut steps = Vec::new();
-        let mut next = None;
-        for (step, status) in table.in_order() {
-            match place(status).filter(|place| *place < before) {
-                Some(place) => {
-                    steps.push((step.clone(), status.clone(), place));
-                    if !status.is_completed() {
-                        next.get_or_insert_with(|| step.clone());
-                    }
-                }
-                None => {
-                    next.get_or_insert_with(|| step.clone());
-                }
-            }
-        }
-        steps.sort_by_key(|(.., place)| *place);
-        Ok(Self { source, line: config.line.unwrap_or(source), steps, next })
+        Ok(Self { source, line: config.line.unwrap_or(source), parts, next })
     }
 
     /// Sets the line of retries in the configuration of the new session: its idempotency keys are those of the old one.
@@ -118,14 +128,19 @@ impl Inheritance {
     /// Returns the number of records that [`append`](Self::append) will append.
     #[must_use]
     pub fn records(&self) -> u64 {
-        let parts = |status: &StepStatus| if has_value(status) { status.value.count } else { 0 };
-        self.steps.iter().map(|(_, status, _)| 1 + parts(status)).sum()
+        let values = |part: &InheritedPart| part.values.iter().map(|value| value.count).sum::<u64>();
+        self.parts.iter().map(|part| 1 + values(part)).sum()
     }
 
-    /// Returns the number of recorded ends that are taken over.
+    /// Returns the number of recorded ends of steps and items that are taken over.
     #[must_use]
     pub fn completed(&self) -> usize {
-        self.steps.iter().filter(|(_, status, _)| status.is_completed()).count()
+        let completed = |part: &InheritedPart| match &part.step.outcome {
+            StepOutcome::Completed(_) => 1,
+            StepOutcome::Items { items } => items.iter().filter(|item| !item.unknown).count(),
+            StepOutcome::Unknown { .. } | StepOutcome::Answered { .. } | StepOutcome::Slept => 0,
+        };
+        self.parts.iter().map(completed).sum()
     }
 
     /// Returns the step at which the retry continues: the first one that has to run, as far as it is known.
@@ -134,66 +149,195 @@ impl Inheritance {
         self.next.as_ref()
     }
 
-    /// Appends the steps to the new session, each with its value.
+    /// Appends everything to the new session, each step and item with its value.
     ///
     /// # Errors
     /// `CONFLICT` if another process appends to it, and failures of the storage. The session cannot start then.
     pub async fn append(&self, manager: &(impl SessionManager + ?Sized), id: SessionId) -> Result<()> {
-        let mut tip = manager.get_head(id).await?.tip;
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        for (step, status, _) in &self.steps {
-            batch.push(SessionEvent::Inherited { step: Box::new(self.inherited(step, status)) });
-            let start = tip.revision + batch.len() as u64;
-            if has_value(status) {
-                let (mut after, last) = (status.value.first.saturating_sub(1), status.value.last);
-                while after < last {
-                    let limit = usize::try_from(last - after).unwrap_or(usize::MAX).min(BATCH_RECORDS);
-                    let records = manager.read_records(self.source, after, limit).await?;
-                    let Some(end) = records.last() else { break };
-                    after = end.envelope.seq;
-                    for record in records {
-                        if let SessionEvent::StepValue { start: of, part } = record.event
-                            && of == status.start
-                            && record.envelope.seq <= last
-                        {
-                            bytes += part.len();
-                            batch.push(SessionEvent::StepValue { start, part });
-                        }
-                        if bytes >= BATCH_BYTES {
-                            tip = manager.inherit_steps(id, tip, std::mem::take(&mut batch)).await?;
-                            bytes = 0;
-                        }
+        let tip = manager.get_head(id).await?.tip;
+        let mut batch = Batch { manager, id, tip, events: Vec::new(), bytes: 0 };
+        for part in &self.parts {
+            batch.push(SessionEvent::Inherited { step: Box::new(part.step.clone()) }, 0).await?;
+            let start = batch.revision();
+            let (Some(first), Some(last)) = (
+                part.values.iter().map(|value| value.first).min(),
+                part.values.iter().map(|value| value.last).max(),
+            ) else {
+                continue;
+            };
+            let mut after = first.saturating_sub(1);
+            while after < last {
+                let limit = usize::try_from(last - after).unwrap_or(usize::MAX).min(BATCH_RECORDS);
+                let records = manager.read_records(self.source, after, limit).await?;
+                let Some(end) = records.last() else { break };
+                after = end.envelope.seq;
+                for record in records {
+                    if let Some((event, bytes)) = part.value_of(record, start) {
+                        batch.push(event, bytes).await?;
                     }
                 }
             }
-            if batch.len() >= BATCH_RECORDS {
-                tip = manager.inherit_steps(id, tip, std::mem::take(&mut batch)).await?;
-                bytes = 0;
-            }
         }
-        if batch.is_empty() { Ok(()) } else { manager.inherit_steps(id, tip, batch).await.map(drop) }
+        batch.append().await
     }
+}
 
-    fn inherited(&self, step: &StepIdentity, status: &StepStatus) -> InheritedStep {
-        let (outcome, at) = match status.state {
-            StepState::Completed { end, at, .. } => (StepOutcome::Completed(end), at),
-            StepState::Open | StepState::Unknown | StepState::Failed(_) => {
-                (StepOutcome::Unknown { deaths: status.deaths }, status.started_at)
+impl InheritedPart {
+    /// Returns the record of a value for the new session, if this one of the source belongs to it.
+    fn value_of(&self, record: Record, start: u64) -> Option<(SessionEvent, usize)> {
+        let revision = record.envelope.seq;
+        let has = |value: &InheritedValue| (value.first..=value.last).contains(&revision);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only values are taken over here")]
+        match record.event {
+            SessionEvent::StepValue { start: of, part } => {
+                let is_ours =
+                    self.values.iter().any(|value| value.item == 0 && value.start == of && has(value));
+                let bytes = part.len();
+                is_ours.then_some((SessionEvent::StepValue { start, part }, bytes))
             }
-        };
-        InheritedStep {
-            step: step.clone(),
-            fingerprint: status.fingerprint.clone(),
-            reruns: status.reruns,
-            command: status.command.clone(),
-            from: status.inherited_from.unwrap_or(self.source),
-            at,
-            inputs: Vec::new(),
-            outcome,
+            SessionEvent::ItemValue { item, part, .. } => {
+                let is_ours = self.values.iter().any(|value| value.item == item && has(value));
+                let bytes = part.len();
+                is_ours.then_some((SessionEvent::ItemValue { each: start, item, part }, bytes))
+            }
+            _ => None,
         }
     }
 }
 
-fn has_value(status: &StepStatus) -> bool {
-    matches!(status.state, StepState::Completed { end, .. } if end.value_bytes.is_some())
+/// Records that are appended in calls of a bounded size.
+struct Batch<'a, M: ?Sized> {
+    manager: &'a M,
+    id: SessionId,
+    tip: Tip,
+    events: Vec<SessionEvent>,
+    bytes: usize,
+}
+
+impl<M: SessionManager + ?Sized> Batch<'_, M> {
+    async fn push(&mut self, event: SessionEvent, bytes: usize) -> Result<()> {
+        self.events.push(event);
+        self.bytes += bytes;
+        if self.bytes >= BATCH_BYTES || self.events.len() >= BATCH_RECORDS {
+            return self.append().await;
+        }
+        Ok(())
+    }
+
+    /// Returns the revision of the record that was pushed last.
+    fn revision(&self) -> u64 {
+        self.tip.revision + u64::try_from(self.events.len()).unwrap_or(0)
+    }
+
+    async fn append(&mut self) -> Result<()> {
+        if !self.events.is_empty() {
+            self.bytes = 0;
+            self.tip =
+                self.manager.inherit_steps(self.id, self.tip, std::mem::take(&mut self.events)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns all that a retry takes over of what was decided before a revision, in no order.
+fn parts_of(state: &WorkflowState, source: SessionId, before: u64) -> Vec<InheritedPart> {
+    let steps =
+        state.steps().in_order().into_iter().filter_map(|(step, status)| step_part(step, status, source));
+    let answers =
+        state.questions().iter().filter_map(|(question, status)| answer_part(question, status, source));
+    let sleeps = state.sleeps().iter().filter(|(_, status)| status.has_passed).map(|(sleep, status)| {
+        let step = inherited(sleep, source, status.until, StepOutcome::Slept);
+        InheritedPart { place: status.end, step, values: Vec::new() }
+    });
+    let mut parts: Vec<_> = steps.chain(answers).chain(sleeps).filter(|part| part.place < before).collect();
+    for (each, status) in state.eaches().in_order() {
+        parts.extend(each_parts(each, status, source, before));
+    }
+    parts
+}
+
+fn inherited(step: &StepIdentity, from: SessionId, at: Timestamp, outcome: StepOutcome) -> InheritedStep {
+    let (fingerprint, command, inputs) = (String::new(), None, Vec::new());
+    InheritedStep { step: step.clone(), fingerprint, reruns: 0, command, from, at, inputs, outcome }
+}
+
+fn answer_part(question: &StepIdentity, status: &QuestionStatus, source: SessionId) -> Option<InheritedPart> {
+    let given = status.answer.as_ref()?;
+    let outcome = StepOutcome::Answered { answer: given.value.clone(), by: given.by.clone() };
+    let fingerprint = given.to.as_ref().map(|to| to.as_str().to_owned()).unwrap_or_default();
+    let step = InheritedStep { fingerprint, ..inherited(question, source, given.at, outcome) };
+    Some(InheritedPart { place: given.revision, step, values: Vec::new() })
+}
+
+fn step_part(step: &StepIdentity, status: &StepStatus, source: SessionId) -> Option<InheritedPart> {
+    let (place, at, outcome) = match status.state {
+        StepState::Completed { end, at, revision } => (revision, at, StepOutcome::Completed(end)),
+        StepState::Unknown | StepState::Open => {
+            (status.start, status.started_at, StepOutcome::Unknown { deaths: status.deaths })
+        }
+        StepState::Failed(_) => return None,
+    };
+    let has_value = matches!(status.state, StepState::Completed { end, .. } if end.value_bytes.is_some());
+    let value = status.value;
+    let values = InheritedValue {
+        item: 0,
+        start: status.start,
+        first: value.first,
+        last: value.last,
+        count: value.count,
+    };
+    let step = InheritedStep {
+        fingerprint: status.fingerprint.clone(),
+        reruns: status.reruns,
+        command: status.command.clone(),
+        inputs: status.inputs.clone(),
+        ..inherited(step, status.inherited_from.unwrap_or(source), at, outcome)
+    };
+    let values = Some(values).filter(|value| has_value && value.count > 0).into_iter().collect();
+    Some(InheritedPart { place, step, values })
+}
+
+/// Returns the items of an each that are done or unknown, in records of a bounded size.
+fn each_parts(
+    each: &StepIdentity,
+    status: &EachStatus,
+    source: SessionId,
+    before: u64,
+) -> Vec<InheritedPart> {
+    let place = |item: &ItemStatus| match item.state {
+        ItemState::Done => Some(item.end),
+        ItemState::Open | ItemState::Unknown => Some(item.start),
+        ItemState::Failed => None,
+    };
+    let placed = status.items().filter_map(|(number, item)| Some((place(item)?, number, item)));
+    let mut items: Vec<_> = placed.filter(|(place, ..)| *place < before).collect();
+    items.sort_unstable_by_key(|(place, number, _)| (*place, *number));
+    let at = status.started_at.unwrap_or_else(|| Timestamp::from_millis(0).expect("1970 has a timestamp"));
+    let mut parts: Vec<InheritedPart> = Vec::new();
+    let mut room = 0;
+    for (place, number, item) in items {
+        let size = item.identity.arg.len() + ITEM_BYTES;
+        if parts.is_empty() || size > room {
+            room = ITEMS_BYTES;
+            let step = InheritedStep {
+                fingerprint: status.fingerprint.clone(),
+                reruns: status.reruns,
+                command: status.command.clone(),
+                ..inherited(each, source, at, StepOutcome::Items { items: Vec::new() })
+            };
+            parts.push(InheritedPart { place, step, values: Vec::new() });
+        }
+        room = room.saturating_sub(size);
+        let Some(part) = parts.last_mut() else { continue };
+        let unknown = item.state != ItemState::Done;
+        if let StepOutcome::Items { items } = &mut part.step.outcome {
+            let (identity, deaths) = (item.identity.clone(), item.deaths);
+            items.push(InheritedItem { item: number, identity, unknown, deaths });
+        }
+        if !unknown && item.value.count > 0 {
+            let (first, last, count) = (item.value.first, item.value.last, item.value.count);
+            part.values.push(InheritedValue { item: number, start: 0, first, last, count });
+        }
+    }
+    parts
 }

@@ -8,7 +8,7 @@ use crate::fingerprint::Fingerprint;
 
 /// The uses of names in an attempt.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// The last use of each name without a key.
     last: HashMap<String, Use>,
     /// The open steps of each name.
@@ -24,7 +24,7 @@ struct Open {
 
 /// The reason why a name cannot be used now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     /// A step that runs has it.
     Running,
     /// A step has it whose processes are being ended.
@@ -40,7 +40,7 @@ struct Use {
 
 impl Names {
     /// Returns the reason why a name and key cannot be used now. Steps of one name are concurrent only if all have keys.
-    pub(super) fn taken(&self, name: &str, key: Option<&str>) -> Option<Taken> {
+    pub(crate) fn taken(&self, name: &str, key: Option<&str>) -> Option<Taken> {
         let open = self.open.get(name).map(Vec::as_slice).unwrap_or_default();
         let mut conflicts = open.iter().filter(|other| match (key, &other.key) {
             (Some(key), Some(other)) => key == other,
@@ -52,7 +52,7 @@ impl Names {
     }
 
     /// Returns the number of the next use of a name.
-    pub(super) fn next_number(&self, name: &str, fingerprint: &Fingerprint) -> u64 {
+    pub(crate) fn next_number(&self, name: &str, fingerprint: &Fingerprint) -> u64 {
         match self.last.get(name) {
             None => 1,
             Some(last) if last.unkept.as_ref() == Some(fingerprint) => last.number,
@@ -60,7 +60,7 @@ impl Names {
         }
     }
 
-    pub(super) fn open(&mut self, step: &StepIdentity) {
+    pub(crate) fn open(&mut self, step: &StepIdentity) {
         let key = match &step.occurrence {
             StepOccurrence::Number(number) => {
                 self.last.insert(step.name.clone(), Use { number: *number, unkept: None });
@@ -72,13 +72,13 @@ impl Names {
     }
 
     /// Takes note that the processes of an open step are being ended.
-    pub(super) fn set_ending(&mut self, step: &StepIdentity) {
+    pub(crate) fn set_ending(&mut self, step: &StepIdentity) {
         let open = self.open.get_mut(&step.name).into_iter().flatten();
         open.filter(|open| open.key.as_deref() == key_of(step)).for_each(|open| open.is_ending = true);
     }
 
     /// Frees the name of an open step.
-    pub(super) fn close(&mut self, step: &StepIdentity) {
+    pub(crate) fn close(&mut self, step: &StepIdentity) {
         if let Some(open) = self.open.get_mut(&step.name) {
             if let Some(place) = open.iter().position(|open| open.key.as_deref() == key_of(step)) {
                 open.swap_remove(place);
@@ -90,7 +90,7 @@ impl Names {
     }
 
     /// Frees the number of a use that was given up before it was recorded.
-    pub(super) fn unused(&mut self, step: &StepIdentity) {
+    pub(crate) fn unused(&mut self, step: &StepIdentity) {
         if let StepOccurrence::Number(number) = step.occurrence {
             match number {
                 0 | 1 => drop(self.last.remove(&step.name)),
@@ -100,7 +100,7 @@ impl Names {
     }
 
     /// Records the end of a use: `unkept` is its fingerprint if it is run again at the next use.
-    pub(super) fn used(&mut self, step: &StepIdentity, unkept: Option<Fingerprint>) {
+    pub(crate) fn used(&mut self, step: &StepIdentity, unkept: Option<Fingerprint>) {
         if let StepOccurrence::Number(number) = step.occurrence {
             self.last.insert(step.name.clone(), Use { number, unkept });
         }

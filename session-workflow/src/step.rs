@@ -7,11 +7,13 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use session_core::{Session, StepFailure, WorkError};
+use session_core::{Session, StepFailure, Timestamp, WorkError};
 
+use crate::ask::Ask;
 use crate::decisions::{OnChange, OnUnknown};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
+use crate::sleep::{Sleep, WakeUp};
 use crate::steps::{BegunStep, OpenStep, RecordedEnd, StepRequest, Steps};
 
 /// Steps of the work of a session.
@@ -40,9 +42,33 @@ pub trait SessionSteps {
         F: FnMut() -> Fut + Send,
         Fut: Future<Output = Result<T, WorkError>> + Send,
         T: Serialize + DeserializeOwned + Send;
+
+    /// Creates a question that is asked when it is awaited, once: the answer, from any process, is recorded, and later attempts
+    /// get it. The session stays running meanwhile, and its deadline is suspended while nothing else runs.
+    /// [`answer`](crate::answer) answers it.
+    fn ask(&self, name: impl Into<String>, question: impl Into<String>) -> Ask<'_>;
+
+    /// Creates a sleep that begins when it is awaited: its wake-up time, by the clock of the wall, is recorded once, and later
+    /// attempts sleep for the rest of it. It never ends early.
+    fn sleep(&self, name: impl Into<String>, duration: Duration) -> Sleep<'_>;
+
+    /// Creates a sleep until a time. See [`sleep`](Self::sleep).
+    fn sleep_until(&self, name: impl Into<String>, until: Timestamp) -> Sleep<'_>;
 }
 
 impl SessionSteps for Session {
+    fn ask(&self, name: impl Into<String>, question: impl Into<String>) -> Ask<'_> {
+        Ask::new(self, name.into(), question.into())
+    }
+
+    fn sleep(&self, name: impl Into<String>, duration: Duration) -> Sleep<'_> {
+        Sleep::new(self, name.into(), WakeUp::After(duration))
+    }
+
+    fn sleep_until(&self, name: impl Into<String>, until: Timestamp) -> Sleep<'_> {
+        Sleep::new(self, name.into(), WakeUp::At(until))
+    }
+
     fn step<F, Fut, T>(&self, name: impl Into<String>, work: F) -> Step<'_, F>
     where
         F: FnMut() -> Fut + Send,

@@ -1,7 +1,6 @@
 //! The steps of an owned session: decides what runs, and records it. Shared by all handles of the session, so that steps of
 //! Rust code and of other programs have one order.
 
-mod names;
 mod open_step;
 mod value;
 
@@ -9,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use session_core::{
-    Clock as _, Durability, ErrorCode, Session, SessionError, SessionEvent, StepEnd, StepIdentity,
-    StepReason, SystemClock,
+    Durability, ErrorCode, InputFile, Session, SessionError, SessionEvent, SessionId, StepEnd, StepIdentity,
+    StepReason,
 };
 use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
@@ -18,15 +17,18 @@ use uuid::Uuid;
 pub use self::open_step::{OpenStep, RecordedEnd};
 pub use self::value::ValueReader;
 
-use self::names::{Names, Taken};
+use crate::ask::ask_about_unknown;
 use crate::decisions::{Decisions, OnChange, OnUnknown};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
 use crate::idempotency_key::idempotency_key;
-use crate::table::{Start, StepState, StepStatus, StepTable};
+use crate::inputs::difference;
+use crate::names::{Names, Taken};
+use crate::table::{Start, StepState, StepStatus};
+use crate::workflow_state::WorkflowState;
 
 /// Deaths of an owner at which a step was open, after which it is not run again by itself.
-const MAX_DEATHS: u64 = 3;
+pub(crate) const MAX_DEATHS: u64 = 3;
 /// Time in which the owner hears that a client has gone.
 const GONE_CLIENT: Duration = Duration::from_millis(200);
 
@@ -45,6 +47,12 @@ pub struct StepRequest {
     pub on_unknown: OnUnknown,
     /// The treatment of a recorded end of something else.
     pub on_change: OnChange,
+    /// The input files: a recorded end holds only for the same content.
+    pub inputs: Vec<InputFile>,
+    /// The age from which a recorded end does not hold any more.
+    pub max_age: Option<Duration>,
+    /// `false` if no other process can answer a question: what would be asked is refused then.
+    pub can_ask: bool,
 }
 
 impl StepRequest {
@@ -58,6 +66,9 @@ impl StepRequest {
             command: None,
             on_unknown: OnUnknown::default(),
             on_change: OnChange::default(),
+            inputs: Vec::new(),
+            max_age: None,
+            can_ask: true,
         }
     }
 }
@@ -81,20 +92,37 @@ pub struct Steps {
     names_changed: Notify,
 }
 
+/// The state of an attempt's durable work.
 #[derive(Debug, Default)]
-struct State {
-    table: StepTable,
-    names: Names,
-    decisions: Decisions,
+pub(crate) struct State {
+    pub(crate) workflow: WorkflowState,
+    /// The revision up to which questions and answers were read.
+    pub(crate) questions_read: u64,
+    pub(crate) names: Names,
+    pub(crate) question_names: Names,
+    pub(crate) sleep_names: Names,
+    pub(crate) each_names: Names,
+    pub(crate) decisions: Decisions,
     /// The first refusal of this attempt.
     refusal: Option<(ErrorCode, String)>,
 }
 
 /// A decision without its records.
 enum Plan {
-    Run { because: StepReason, reruns: u64 },
-    Skip { start: u64 },
+    Run {
+        because: StepReason,
+        reruns: u64,
+        why: Option<String>,
+    },
+    Skip {
+        start: u64,
+    },
     Replay(Box<StepStatus>),
+    /// A person decides: with the key of the question and its text.
+    Ask {
+        key: String,
+        text: String,
+    },
 }
 
 impl Steps {
@@ -118,33 +146,49 @@ impl Steps {
         session: &Session,
         request: StepRequest,
     ) -> Result<BegunStep, StepError> {
+        self.begin_asking(session, request, &|_| {}).await
+    }
+
+    /// Begins a step like [`begin`](Self::begin), and calls `asked` with a question about its unknown end once that waits for an
+    /// answer.
+    pub(crate) async fn begin_asking(
+        self: &Arc<Self>,
+        session: &Session,
+        request: StepRequest,
+        asked: &(dyn Fn(&StepIdentity) + Send + Sync),
+    ) -> Result<BegunStep, StepError> {
         self.load(session).await?;
         let StepRequest { name, key, fingerprint, command, .. } = &request;
         match key {
             Some(key) => StepIdentity::keyed(name, key).check()?,
             None => StepIdentity::nth(name, 1).check()?,
         }
-        self.wait_for_name(name, key.as_deref()).await;
-        let planned = self.plan(&request);
-        let (step, plan) = match planned {
-            Ok(planned) => planned,
-            Err(error) => {
-                if let StepError::Refused { code, message } = &error
-                    && let Err(error) = session.refuse_step(name, *code, message).await
-                {
-                    tracing::warn!(session = %session.id(), step = name, %error, "could not record a refusal yet");
+        self.wait_for_name(|state| &state.names, name, key.as_deref()).await;
+        let mut answer = None;
+        let (step, plan) = loop {
+            match self.plan(session, &request, answer) {
+                Ok((_, Plan::Ask { key, text })) => {
+                    answer = Some(ask_about_unknown(self, session, name, &key, text, asked).await?);
                 }
-                return Err(error);
+                Ok(planned) => break planned,
+                Err(error) => return Err(self.record_refusal(session, name, error).await),
             }
         };
-        let (because, reruns) = match plan {
-            Plan::Run { because, reruns } => (because, reruns),
+        let (because, reruns, why) = match plan {
+            Plan::Run { because, reruns, why } => (because, reruns, why),
             Plan::Replay(status) => return Ok(BegunStep::Replay(RecordedEnd::new(&status))),
             Plan::Skip { start } => return self.skip(session, &step, start).await,
+            Plan::Ask { .. } => unreachable!("it was answered"),
         };
         // From here on, dropping this future frees the name.
-        let mut open =
-            OpenStep::reserve(Arc::clone(self), session.clone(), step.clone(), fingerprint.clone(), because);
+        let mut open = OpenStep::reserve(
+            Arc::clone(self),
+            session.clone(),
+            step.clone(),
+            fingerprint.clone(),
+            because,
+            why,
+        );
         let command = command.as_deref().map(|text| cut(text, session_core::limits::STEP_TEXT_BYTES));
         let started = SessionEvent::StepStarted {
             step: step.clone(),
@@ -152,31 +196,47 @@ impl Steps {
             because,
             reruns,
             command: command.clone(),
-            inputs: Vec::new(),
+            inputs: request.inputs.clone(),
         };
         let tip = session.start_step(started).await?;
         let start = Start {
             revision: tip.revision,
-            at: SystemClock.now(),
+            at: session.clock().now(),
             attempt: session.attempt(),
             fingerprint: fingerprint.as_str(),
             reruns,
             command: command.as_deref(),
+            inputs: &request.inputs,
         };
-        self.state().table.started(&step, &start);
+        self.state().workflow.steps.started(&step, &start);
         open.started(tip.revision, idempotency_key_of(session, &step, reruns));
         Ok(BegunStep::Run(open))
     }
 
+    /// Records a refusal that was decided on, and returns it.
+    pub(crate) async fn record_refusal(&self, session: &Session, name: &str, error: StepError) -> StepError {
+        if let StepError::Refused { code, message } = &error
+            && let Err(error) = session.refuse_step(name, *code, message).await
+        {
+            tracing::warn!(session = %session.id(), step = name, %error, "could not record a refusal yet");
+        }
+        error
+    }
+
     /// Waits while the processes of a step with this name are being ended. The owner may hear of a client that has gone a
     /// little later than the process that started it.
-    async fn wait_for_name(&self, name: &str, key: Option<&str>) {
+    pub(crate) async fn wait_for_name(
+        &self,
+        names: impl Fn(&State) -> &Names + Send + Sync,
+        name: &str,
+        key: Option<&str>,
+    ) {
         let give_up = tokio::time::Instant::now() + GONE_CLIENT;
         loop {
             let changed = self.names_changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            let taken = self.state().names.taken(name, key);
+            let taken = names(&self.state()).taken(name, key);
             match taken {
                 None => return,
                 Some(Taken::Ending) => changed.await,
@@ -190,11 +250,14 @@ impl Steps {
     }
 
     /// Returns what a step will do, and reserves its name if it runs.
-    fn plan(&self, request: &StepRequest) -> Result<(StepIdentity, Plan), StepError> {
+    fn plan(
+        &self,
+        session: &Session,
+        request: &StepRequest,
+        answer: Option<OnUnknown>,
+    ) -> Result<(StepIdentity, Plan), StepError> {
         let mut state = self.state();
-        if let Some((code, message)) = &state.refusal {
-            return Err(StepError::AfterRefusal { code: *code, message: message.clone() });
-        }
+        state.check_refusal()?;
         let StepRequest { name, key, fingerprint, .. } = request;
         if state.names.taken(name, key.as_deref()).is_some() {
             let other =
@@ -205,17 +268,24 @@ impl Steps {
             Some(key) => StepIdentity::keyed(name, key),
             None => StepIdentity::nth(name, state.names.next_number(name, fingerprint)),
         };
-        let plan = match state.table.get(&step) {
-            None => Plan::Run { because: StepReason::First, reruns: 0 },
+        let plan = match state.workflow.steps.get(&step) {
+            None => Plan::Run { because: StepReason::First, reruns: 0, why: None },
             Some(known) => match &known.state {
-                StepState::Completed { .. } if known.fingerprint == fingerprint.as_str() => {
-                    Plan::Replay(Box::new(known.clone()))
+                StepState::Completed { at, .. } if known.fingerprint == fingerprint.as_str() => {
+                    let age = session.clock().now().since(*at);
+                    match outdated(request, known, age) {
+                        Some((because, why)) if state.decisions.for_changed(name) != Some(OnChange::Keep) => {
+                            Plan::Run { because, reruns: known.reruns + 1, why: Some(why) }
+                        }
+                        _ => Plan::Replay(Box::new(known.clone())),
+                    }
                 }
                 StepState::Completed { .. } => {
                     match state.decisions.for_changed(name).unwrap_or(request.on_change) {
                         OnChange::Keep => Plan::Replay(Box::new(known.clone())),
                         OnChange::Rerun => {
-                            Plan::Run { because: StepReason::Changed, reruns: known.reruns + 1 }
+                            let why = Some("what it runs has changed".to_owned());
+                            Plan::Run { because: StepReason::Changed, reruns: known.reruns + 1, why }
                         }
                         OnChange::Refuse => {
                             let message = changed(&step, known, request);
@@ -223,16 +293,21 @@ impl Steps {
                         }
                     }
                 }
-                StepState::Failed(_) => Plan::Run { because: StepReason::Failed, reruns: known.reruns },
+                StepState::Failed(_) => {
+                    Plan::Run { because: StepReason::Failed, reruns: known.reruns, why: None }
+                }
                 StepState::Unknown | StepState::Open => {
-                    let decision = state.decisions.for_unknown(name);
-                    match decision.unwrap_or(request.on_unknown) {
-                        // Only a person runs it once more.
-                        OnUnknown::Rerun if decision.is_some() || known.deaths < MAX_DEATHS => {
-                            Plan::Run { because: StepReason::Unknown, reruns: known.reruns }
+                    let decision = answer.or_else(|| state.decisions.for_unknown(name));
+                    match decide_unknown(decision, request.on_unknown, known.deaths, request.can_ask) {
+                        OnUnknown::Rerun => {
+                            Plan::Run { because: StepReason::Unknown, reruns: known.reruns, why: None }
                         }
                         OnUnknown::Skip => Plan::Skip { start: known.start },
-                        OnUnknown::Rerun | OnUnknown::Fail => {
+                        OnUnknown::Ask => {
+                            let (key, text) = (format!("unknown:{}", known.start), unknown(&step, known));
+                            return Ok((step, Plan::Ask { key, text }));
+                        }
+                        OnUnknown::Fail => {
                             let message = unknown(&step, known);
                             return Err(state.refuse(ErrorCode::StepUnknown, message));
                         }
@@ -254,8 +329,8 @@ impl Steps {
         let events = vec![SessionEvent::StepCompleted { start, end }];
         let revision = self.record(session, step, events, Durability::Flushed).await?;
         let mut state = self.state();
-        state.table.completed(start, end, revision, SystemClock.now());
-        let recorded = state.table.get(step).map(RecordedEnd::new);
+        state.workflow.steps.completed(start, end, revision, session.clock().now());
+        let recorded = state.workflow.steps.get(step).map(RecordedEnd::new);
         drop(state);
         recorded.map(BegunStep::Replay).ok_or_else(|| SessionError::ShutDown.into())
     }
@@ -271,49 +346,103 @@ impl Steps {
     ) -> Result<u64, StepError> {
         match session.end_step(events, durability).await {
             Ok(tip) => Ok(tip.revision),
-            Err(error) if session.head().state().is_final() => Err(error.into()),
-            Err(error) => {
-                let message = format!("the end of step `{step}` could not be recorded: {error}");
-                let code = error.code();
-                self.state().refuse(code, message.clone());
-                if let Err(error) = session.refuse_step(&step.name, code, &message).await {
-                    tracing::warn!(session = %session.id(), %step, %error, "could not record a lost end yet");
-                }
-                Err(error.into())
-            }
+            Err(error) => Err(self.lost(session, step, error).await),
         }
     }
 
+    /// Takes note that an end could not be recorded: no further step of the attempt starts, and the session fails.
+    pub(crate) async fn lost(
+        &self,
+        session: &Session,
+        step: &StepIdentity,
+        error: SessionError,
+    ) -> StepError {
+        if session.head().state().is_final() {
+            return error.into();
+        }
+        let message = format!("the end of step `{step}` could not be recorded: {error}");
+        let code = error.code();
+        self.state().refuse(code, message.clone());
+        if let Err(error) = session.refuse_step(&step.name, code, &message).await {
+            tracing::warn!(session = %session.id(), %step, %error, "could not record a lost end yet");
+        }
+        error.into()
+    }
+
     /// Reads what former attempts, and the session that this one retries, have recorded.
-    async fn load(&self, session: &Session) -> Result<(), StepError> {
+    pub(crate) async fn load(&self, session: &Session) -> Result<(), StepError> {
         let load = async || {
-            let mut table = StepTable::default();
+            let mut workflow = WorkflowState::default();
             let mut after = 0;
             loop {
                 let page = session.read_log(after).await?;
                 let Some(last) = page.last() else { break };
                 after = last.envelope.seq;
                 for record in &page {
-                    table.apply(session.id(), record)?;
+                    workflow.apply(session.id(), record)?;
                 }
             }
-            self.state().table = table;
+            let mut state = self.state();
+            (state.workflow, state.questions_read) = (workflow, after);
             Ok(())
         };
         self.is_loaded.get_or_try_init(load).await.map(drop)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn notify_names(&self) {
+        self.names_changed.notify_waiters();
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn idempotency_key_of(session: &Session, step: &StepIdentity, reruns: u64) -> Uuid {
-    idempotency_key(session.config().line.unwrap_or_else(|| session.id()), step, reruns)
+    idempotency_key(line_of(session), step, reruns)
+}
+
+/// Returns the first session of the line of retries.
+pub(crate) fn line_of(session: &Session) -> SessionId {
+    session.config().line.unwrap_or_else(|| session.id())
+}
+
+/// Returns the treatment of an unknown end: that of a person, else that of the caller.
+pub(crate) fn decide_unknown(
+    decision: Option<OnUnknown>,
+    otherwise: OnUnknown,
+    deaths: u64,
+    can_ask: bool,
+) -> OnUnknown {
+    let decided = match (decision, otherwise) {
+        (Some(decision), _) => decision,
+        // Only a person runs it once more.
+        (None, OnUnknown::Rerun) if deaths >= MAX_DEATHS => OnUnknown::Ask,
+        (None, otherwise) => otherwise,
+    };
+    if decided == OnUnknown::Ask && !can_ask { OnUnknown::Fail } else { decided }
+}
+
+/// Returns the reason why a recorded end of the same command does not hold any more.
+fn outdated(request: &StepRequest, known: &StepStatus, age: Duration) -> Option<(StepReason, String)> {
+    if let Some(difference) = difference(&request.inputs, &known.inputs) {
+        return Some((StepReason::Input, difference));
+    }
+    let limit = request.max_age.filter(|limit| age > *limit)?;
+    let (age, limit) = (age.as_secs(), limit.as_secs_f64());
+    Some((StepReason::Age, format!("its recorded end is {age} s old, more than {limit} s")))
 }
 
 impl State {
-    fn refuse(&mut self, code: ErrorCode, message: String) -> StepError {
+    /// Checks that no step of this attempt was refused.
+    pub(crate) fn check_refusal(&self) -> Result<(), StepError> {
+        match &self.refusal {
+            None => Ok(()),
+            Some((code, message)) => Err(StepError::AfterRefusal { code: *code, message: message.clone() }),
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, code: ErrorCode, message: String) -> StepError {
         self.refusal.get_or_insert_with(|| (code, message.clone()));
         StepError::Refused { code, message }
     }

@@ -3,20 +3,14 @@
 use std::collections::HashMap;
 
 use session_core::{
-    Head, InheritedStep, OwnerLoss, Record, Result, SessionEvent, SessionId, SessionManager,
-    SessionManagerExt as _, StepEnd, StepFailure, StepIdentity, StepOutcome, StorageError, Timestamp,
+    InheritedStep, InputFile, Result, SessionEvent, SessionId, SessionManager, SessionManagerExt as _,
+    StepEnd, StepFailure, StepIdentity, StepOutcome, Timestamp,
 };
-
-/// Records that are read from a log in one call.
-const PAGE: usize = 1024;
 
 /// The steps of a session by their identity: the fold of its log.
 #[derive(Debug, Clone, Default)]
 pub struct StepTable {
-    head: Option<Head>,
     steps: HashMap<StepIdentity, StepStatus>,
-    /// The first refusal of the last attempt.
-    refusal: Option<StepRefusal>,
     /// The step that was started, or taken over, at a revision.
     starts: HashMap<u64, StepIdentity>,
 }
@@ -49,20 +43,10 @@ pub struct StepStatus {
     pub reruns: u64,
     /// The session that ran it, if it was taken over.
     pub inherited_from: Option<SessionId>,
+    /// Its input files, with the content that they had before it ran last.
+    pub inputs: Vec<InputFile>,
     /// The parts of the value of its recorded end.
     pub(crate) value: Parts,
-}
-
-/// The refusal of a step, after which no further step of its attempt started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StepRefusal {
-    /// The name of the step.
-    pub name: String,
-    /// The stable error code.
-    pub code: String,
-    /// The reason.
-    pub message: String,
 }
 
 /// The revisions of a value's parts. There may be other records between them.
@@ -133,52 +117,12 @@ impl StepStatus {
 }
 
 impl StepTable {
-    /// Reads the steps of a session.
-    ///
-    /// # Errors
-    /// `NOT_FOUND`, and failures of the storage.
-    pub async fn read(manager: &(impl SessionManager + ?Sized), id: SessionId) -> Result<Self> {
-        let mut table = Self::default();
-        let mut after = 0;
-        // Fails if there is no such session.
-        manager.get_head(id).await?;
-        loop {
-            let page = manager.read_records(id, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(table) };
-            after = last.envelope.seq;
-            for record in &page {
-                table.apply(id, record)?;
-            }
-        }
-    }
-
-    /// Folds in the next record of the session's log.
-    ///
-    /// # Errors
-    /// `INVALID_LOG` if it may not follow.
-    pub fn apply(&mut self, id: SessionId, record: &Record) -> Result<()> {
-        let before = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt);
-        let (revision, at, attempt) = (record.envelope.seq, record.envelope.at, record.envelope.attempt);
-        Head::fold(&mut self.head, id, record).map_err(|source| StorageError::Invalid {
-            id,
-            revision,
-            source,
-        })?;
-        if let Some(head) = &self.head {
-            if head.lifecycle.attempt != before {
-                self.refusal = None;
-            }
-            if let SessionEvent::Interrupted { evidence } = &record.event {
-                let died = evidence.is_death() && head.lifecycle.loss == Some(OwnerLoss::Crashed);
-                self.owner_is_gone(died);
-            } else if head.lifecycle.attempt != before || head.state().is_final() {
-                self.owner_is_gone(false);
-            }
-        }
+    /// Folds in an event at its revision.
+    pub(crate) fn apply(&mut self, event: &SessionEvent, revision: u64, at: Timestamp, attempt: u32) {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only records of steps change the table")]
-        match &record.event {
+        match event {
             SessionEvent::Inherited { step } => self.inherited(step, revision),
-            SessionEvent::StepStarted { step, fingerprint, reruns, command, .. } => {
+            SessionEvent::StepStarted { step, fingerprint, reruns, command, inputs, .. } => {
                 let start = Start {
                     revision,
                     at,
@@ -186,28 +130,15 @@ impl StepTable {
                     fingerprint,
                     reruns: *reruns,
                     command: command.as_deref(),
+                    inputs,
                 };
                 self.started(step, &start);
             }
             SessionEvent::StepValue { start, .. } => self.part(*start, revision),
             SessionEvent::StepCompleted { start, end } => self.completed(*start, *end, revision, at),
             SessionEvent::StepFailed { start, failure } => self.failed(*start, failure.clone()),
-            SessionEvent::StepRefused { name, code, message } => {
-                self.refusal.get_or_insert_with(|| StepRefusal {
-                    name: name.clone(),
-                    code: code.clone(),
-                    message: message.clone(),
-                });
-            }
             _ => {}
         }
-        Ok(())
-    }
-
-    /// Returns the head that the steps belong to; `None` for a table without records.
-    #[must_use]
-    pub const fn head(&self) -> Option<&Head> {
-        self.head.as_ref()
     }
 
     /// Returns one step.
@@ -222,19 +153,6 @@ impl StepTable {
         let mut all: Vec<_> = self.steps.iter().collect();
         all.sort_by_key(|(_, status)| status.first_start);
         all
-    }
-
-    /// Returns the step at which a later attempt, or a retry, continues: the first one without a recorded end.
-    #[must_use]
-    pub fn next(&self) -> Option<&StepIdentity> {
-        let unrecorded = self.steps.iter().filter(|(_, status)| !status.is_completed());
-        unrecorded.min_by_key(|(_, status)| status.first_start).map(|(step, _)| step)
-    }
-
-    /// Returns the first refusal of the last attempt.
-    #[must_use]
-    pub const fn refusal(&self) -> Option<&StepRefusal> {
-        self.refusal.as_ref()
     }
 
     fn inherited(&mut self, step: &InheritedStep, revision: u64) {
@@ -256,6 +174,7 @@ impl StepTable {
             deaths,
             reruns: step.reruns,
             inherited_from: Some(step.from),
+            inputs: step.inputs.clone(),
             value: Parts::default(),
         };
         self.starts.insert(revision, step.step.clone());
@@ -277,6 +196,7 @@ impl StepTable {
             deaths: known.map_or(0, |known| known.deaths),
             reruns: start.reruns,
             inherited_from: None,
+            inputs: start.inputs.to_vec(),
             value: Parts::default(),
         };
         if let Some(known) = known {
@@ -326,7 +246,7 @@ impl StepTable {
     }
 
     /// The end of every open step is unknown. `died` is `true` if the owner's death is the cause.
-    fn owner_is_gone(&mut self, died: bool) {
+    pub(crate) fn owner_is_gone(&mut self, died: bool) {
         for status in self.steps.values_mut().filter(|status| status.state == StepState::Open) {
             status.state = StepState::Unknown;
             status.was_open = true;
@@ -344,4 +264,5 @@ pub(crate) struct Start<'a> {
     pub(crate) fingerprint: &'a str,
     pub(crate) reruns: u64,
     pub(crate) command: Option<&'a str>,
+    pub(crate) inputs: &'a [InputFile],
 }

@@ -3,7 +3,7 @@
 
 use sessionkit::log::{StepIdentity, StepTotals};
 use sessionkit::text::visible;
-use sessionkit::workflow::{Inheritance, StepRefusal, StepState, StepStatus, StepTable, TakeOver};
+use sessionkit::workflow::{Inheritance, StepRefusal, StepState, StepStatus, TakeOver, WorkflowState};
 use sessionkit::{ErrorCode, Head, Result, SessionManager, SessionState};
 
 /// Steps that are named in one sentence.
@@ -11,7 +11,7 @@ const MAX_NAMES: usize = 5;
 
 /// The steps of a session, as far as they explain its state.
 pub(crate) struct StepSummary {
-    table: StepTable,
+    workflow: WorkflowState,
     /// The way in which it continues.
     continuation: Option<String>,
 }
@@ -36,26 +36,26 @@ impl StepSummary {
         if head.steps == StepTotals::default() && !head.lifecycle.step_refused {
             return Ok(None);
         }
-        let table = StepTable::read(manager, head.id).await?;
+        let workflow = WorkflowState::read(manager, head.id).await?;
         let next = if head.state().is_final() {
             // A retry may take over the steps of an earlier session, which may be removed.
             match Inheritance::of(manager, head.id, &TakeOver::All).await {
                 Ok(inheritance) => inheritance.next().cloned(),
-                Err(_) => table.next().cloned(),
+                Err(_) => workflow.next().cloned(),
             }
         } else {
-            table.next().cloned()
+            workflow.next().cloned()
         };
         let verb = if head.state().is_final() { "retry" } else { "resume" };
-        let continuation = match (&table.refusal().and_then(Decision::of), next) {
+        let continuation = match (&workflow.refusal().and_then(Decision::of), next) {
             (Some(decision), _) => Some(decision.to_sentence(verb)),
             (None, Some(step)) => Some(format!("a {verb} continues at step {}", named(&step))),
             (None, None) => {
-                let last = table.in_order().pop().map(|(step, _)| named(step));
+                let last = workflow.steps().in_order().pop().map(|(step, _)| named(step));
                 last.map(|step| format!("a {verb} continues after step {step}"))
             }
         };
-        Ok(Some(Self { table, continuation }))
+        Ok(Some(Self { workflow, continuation }))
     }
 
     /// Returns at which step the session continues, or the decision that it needs before.
@@ -65,7 +65,7 @@ impl StepSummary {
 
     /// Returns the arguments that decide about a refused step.
     pub(crate) fn decision(&self) -> Option<[String; 2]> {
-        let decision = Decision::of(self.table.refusal()?)?;
+        let decision = Decision::of(self.workflow.refusal()?)?;
         Some([decision.option.to_owned(), format!("{}=rerun", decision.step)])
     }
 
@@ -83,7 +83,7 @@ impl StepSummary {
     /// Returns sentences about steps of the last attempt that were refused, failed, or have an unknown end of their own.
     pub(crate) fn sentences(&self, state: &SessionState) -> Vec<String> {
         let mut sentences = Vec::new();
-        if let Some(StepRefusal { name, code, message, .. }) = self.table.refusal() {
+        if let Some(StepRefusal { name, code, message, .. }) = self.workflow.refusal() {
             sentences.push(format!("Step `{}` was refused: {} [{code}].", visible(name), visible(message)));
         }
         let unknown = self.of_last_attempt(|status| status.state == StepState::Unknown && !status.was_open);
@@ -99,8 +99,9 @@ impl StepSummary {
     }
 
     fn attempted(&self) -> impl Iterator<Item = (&StepIdentity, &StepStatus)> {
-        let attempt = self.table.head().map_or(0, |head| head.lifecycle.attempt);
-        self.table
+        let attempt = self.workflow.head().map_or(0, |head| head.lifecycle.attempt);
+        self.workflow
+            .steps()
             .in_order()
             .into_iter()
             .filter(move |(_, status)| status.attempt == attempt && status.starts > 0)

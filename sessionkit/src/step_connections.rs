@@ -14,7 +14,7 @@ pub(crate) struct StepConnections;
 #[async_trait]
 impl ConnectionHandler for StepConnections {
     fn handles(&self, kind: &str) -> bool {
-        matches!(kind, "step" | "input")
+        matches!(kind, "step" | "input" | "each" | "ask" | "sleep")
     }
 
     fn variables(&self) -> &[&str] {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sessionkit::log::{Evidence, StepIdentity};
 use sessionkit::workflow::server::{NoProgram, serve};
-use sessionkit::workflow::{OnUnknown, StepTable};
+use sessionkit::workflow::{OnUnknown, WorkflowState};
 use sessionkit::{ManagerOptions, Session, SessionConfig, SessionSteps as _};
 use tokio::io::{AsyncReadExt as _, BufReader};
 
@@ -54,7 +54,7 @@ async fn steps_of_rust_and_of_programs_share_a_session() {
             session = manager.resume_session(id).await.unwrap();
         }
         assert_eq!(runs.load(Ordering::Relaxed), 1, "{scheme}");
-        let table = StepTable::read(&**manager, id).await.unwrap();
+        let table = WorkflowState::read(&**manager, id).await.unwrap();
         let names: Vec<String> = table.in_order().iter().map(|(step, _)| step.to_string()).collect();
         assert_eq!(names, ["count", "count#2", "publish"], "{scheme}");
         assert_eq!(table.get(&StepIdentity::nth("publish", 1)).unwrap().starts, 3);

@@ -13,7 +13,7 @@ use session_core::{
 };
 use session_storage_file::fault::{FaultDisk, Keep};
 use session_storage_file::{FileStorage, FileStorageOptions};
-use session_workflow::{BegunStep, Fingerprint, OnUnknown, StepRequest, StepTable, Steps};
+use session_workflow::{BegunStep, Fingerprint, OnUnknown, StepRequest, Steps, WorkflowState};
 
 /// Steps of the script. Every third one fails at first, and every fourth has a value of many parts.
 const STEPS: usize = 8;
@@ -107,7 +107,7 @@ async fn no_power_cut_repeats_a_recorded_step() {
                 assert!(recorded.is_empty(), "{what}: there is no store");
                 continue;
             };
-            let Ok(table) = StepTable::read(&manager, id).await else {
+            let Ok(table) = WorkflowState::read(&manager, id).await else {
                 assert!(recorded.is_empty(), "{what}: the session cannot be read");
                 continue;
             };

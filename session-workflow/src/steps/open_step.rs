@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use session_core::limits::{VALUE_BYTES, VALUE_PART_BYTES};
 use session_core::{
-    Clock as _, Durability, ErrorCode, Session, SessionError, SessionEvent, StepEnd, StepFailure,
-    StepIdentity, StepReason, SystemClock,
+    Durability, ErrorCode, Session, SessionError, SessionEvent, StepEnd, StepFailure, StepIdentity,
+    StepReason,
 };
 use uuid::Uuid;
 
@@ -49,6 +49,7 @@ pub struct OpenStep {
     session: Session,
     step: StepIdentity,
     because: StepReason,
+    why: Option<String>,
     fingerprint: Fingerprint,
     key: Uuid,
     /// The revision of the start; 0 until it is recorded.
@@ -70,12 +71,14 @@ impl OpenStep {
         step: StepIdentity,
         fingerprint: Fingerprint,
         because: StepReason,
+        why: Option<String>,
     ) -> Self {
         Self {
             steps,
             session,
             step,
             because,
+            why,
             fingerprint,
             key: Uuid::nil(),
             start: 0,
@@ -103,6 +106,12 @@ impl OpenStep {
     #[must_use]
     pub const fn because(&self) -> StepReason {
         self.because
+    }
+
+    /// Returns the reason why a recorded end does not hold, for people.
+    #[must_use]
+    pub fn why(&self) -> Option<&str> {
+        self.why.as_deref()
     }
 
     /// Returns the idempotency key for the outside world.
@@ -183,8 +192,8 @@ impl OpenStep {
             parts.add(revision.saturating_sub(1));
         }
         let mut state = self.steps.state();
-        state.table.value_is(start, parts);
-        state.table.completed(start, end, revision, SystemClock.now());
+        state.workflow.steps.value_is(start, parts);
+        state.workflow.steps.completed(start, end, revision, self.session.clock().now());
         state.names.close(&self.step);
         state.names.used(&self.step, None);
         drop(state);
@@ -238,7 +247,7 @@ impl OpenStep {
 
     fn close(&mut self, failure: StepFailure) {
         let mut state = self.steps.state();
-        state.table.failed(self.start, failure);
+        state.workflow.steps.failed(self.start, failure);
         state.names.close(&self.step);
         if self.start == 0 && self.because == StepReason::First {
             state.names.unused(&self.step);

@@ -239,7 +239,7 @@ async fn a_dropped_step_is_unknown_and_its_name_is_free() {
     assert_eq!(again.because(), StepReason::Unknown);
     again.complete(0).await.unwrap();
     session.complete(SessionSummary::new()).await.unwrap();
-    let table = StepTable::read(&manager, session.id()).await.unwrap();
+    let table = WorkflowState::read(&manager, session.id()).await.unwrap();
     assert!(table.get(&StepIdentity::nth("publish", 1)).unwrap().is_completed());
     assert_eq!(manager.get_head(session.id()).await.unwrap().steps.open, 0);
 }
@@ -375,7 +375,7 @@ async fn the_table_of_a_log_is_that_of_its_owner() {
     run(&session, "b", "2").await.fail(failure(3)).await.unwrap();
     run(&session, "c", "3").await.fail(unknown()).await.unwrap();
     let _open = run(&session, "d", "4").await;
-    let read = StepTable::read(&manager, session.id()).await.unwrap();
+    let read = WorkflowState::read(&manager, session.id()).await.unwrap();
     let owned = Steps::of(&session);
     let owned = owned.state();
     for (step, status) in read.in_order() {
@@ -404,18 +404,18 @@ async fn the_table_names_open_and_refused_steps_and_the_next_one() {
     let open = run(&session, "publish", "send").await;
     let session = next_attempt(&manager, session, Evidence::LockReleased).await;
     let id = session.id();
-    let table = StepTable::read(&manager, id).await.unwrap();
+    let table = WorkflowState::read(&manager, id).await.unwrap();
     let was_open = |name| table.get(&StepIdentity::nth(name, 1)).unwrap().was_open;
     assert_eq!([was_open("build"), was_open("cut"), was_open("publish")], [false, false, true]);
     assert_eq!((table.next(), table.refusal()), (Some(&StepIdentity::nth("cut", 1)), None));
     drop(open);
 
     assert_eq!(refusal(&session, request("build", "make -j8")).await.0, ErrorCode::StepChanged);
-    let table = StepTable::read(&manager, id).await.unwrap();
+    let table = WorkflowState::read(&manager, id).await.unwrap();
     let refused = table.refusal().unwrap();
     assert_eq!((refused.name.as_str(), refused.code.as_str()), ("build", "STEP_CHANGED"));
     let session = next_attempt(&manager, session, Evidence::LockReleased).await;
-    let table = StepTable::read(&manager, id).await.unwrap();
+    let table = WorkflowState::read(&manager, id).await.unwrap();
     assert_eq!(table.refusal(), None, "it is that of a former attempt");
     drop(session);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sessionkit::log::{StepIdentity, StepOccurrence};
-use sessionkit::workflow::{StepState, StepStatus, StepTable};
+use sessionkit::workflow::{StepState, StepStatus, WorkflowState};
 use sessionkit::{SessionId, SessionManager};
 
 use crate::args::Steps;
@@ -21,9 +21,9 @@ pub(crate) async fn run(args: &Steps, context: &Context) -> Result<u8> {
     let manager = &**store.manager();
     let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     let failed = |error| Failure::from(error).about(id);
-    let table = StepTable::read(manager, id).await.map_err(failed)?;
+    let state = WorkflowState::read(manager, id).await.map_err(failed)?;
     let mut rows = Vec::new();
-    for (step, status) in table.in_order() {
+    for (step, status) in state.steps().in_order() {
         rows.push(Row::new(manager, id, step, status).await.map_err(failed)?);
     }
     if context.term.json {

@@ -1,0 +1,689 @@
+//! An `each`: runs a command or work once for every item of its input, several at a time, and never again for an item that
+//! is recorded as done.
+//!
+//! The end of an item and the beginning of the next one are one append, so that a slot is free only when the end is durable,
+//! and after a crash at most as many items are unknown as may run at a time.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::limits::{STEP_TEXT_BYTES, VALUE_BYTES, VALUE_PART_BYTES};
+use session_core::text::{escape_bytes, visible};
+use session_core::{
+    ErrorCode, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Session, SessionEvent, StepIdentity,
+    StepReason,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::ask::ask_about_unknown;
+use crate::decisions::{OnChange, OnUnknown};
+use crate::error::StepError;
+use crate::fingerprint::Fingerprint;
+use crate::idempotency_key::item_key;
+use crate::items::{EachStart, EachStatus, ItemState};
+use crate::step::backoffs;
+use crate::steps::{Steps, cut, decide_unknown, line_of};
+
+/// Bytes of items that begin in one record: it fits whatever their characters are.
+const BATCH_BYTES: usize = 128 * 1024;
+/// Vanished items that a report names.
+const NAMED: usize = 10;
+
+/// An `each` that is about to begin.
+#[derive(Debug, Clone)]
+pub(crate) struct EachRequest {
+    pub(crate) name: String,
+    pub(crate) key: Option<String>,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) command: Option<String>,
+    pub(crate) on_unknown: OnUnknown,
+    pub(crate) on_change: OnChange,
+    pub(crate) can_ask: bool,
+    /// Items that run at a time.
+    pub(crate) jobs: usize,
+    /// Failed items after which no further item begins.
+    pub(crate) max_failures: u64,
+    pub(crate) retries: usize,
+    pub(crate) backoff: Duration,
+    /// Receives the questions about items whose end is unknown.
+    pub(crate) questions: Option<mpsc::UnboundedSender<StepIdentity>>,
+}
+
+/// An item that begins: its start is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BegunItem {
+    pub(crate) number: u64,
+    pub(crate) arg: Vec<u8>,
+    /// The idempotency key for the outside world.
+    pub(crate) key: Uuid,
+    pub(crate) because: StepReason,
+}
+
+/// The end of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ItemEnd {
+    /// Done, with its value.
+    Done(Vec<u8>),
+    /// Failed, or ended in an unknown way.
+    Failed(ItemFailure),
+}
+
+/// The result of an `each` so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EachReport {
+    /// Items in the input.
+    pub total: u64,
+    /// Items that were recorded as done before.
+    pub before: u64,
+    /// Items that were done now.
+    pub done: u64,
+    /// Items that failed, and were not run again, or whose end is unknown.
+    pub failed: u64,
+    /// Items that an earlier run did not have.
+    pub new: u64,
+    /// Items of earlier runs that the input does not have.
+    pub vanished: u64,
+    /// The first ones of these, for people.
+    pub vanished_names: Vec<String>,
+    /// Items that were not run, because others failed.
+    pub not_run: u64,
+    /// `true` if the values together are longer than 16 MiB: there is none then.
+    pub too_long: bool,
+}
+
+/// An `each` that runs. Dropped with open items, their ends are unknown.
+#[derive(Debug)]
+pub(crate) struct OpenEach {
+    steps: Arc<Steps>,
+    session: Session,
+    request: EachRequest,
+    each: StepIdentity,
+    start: u64,
+    reruns: u64,
+    has_changed: bool,
+    had_items: bool,
+    /// Occurrences of each item in the input.
+    occurrences: HashMap<Vec<u8>, u64>,
+    /// The items of the input, in its order.
+    input: Vec<u64>,
+    input_has_ended: bool,
+    total_is_recorded: bool,
+    /// Items that have a number and no record yet.
+    new: HashMap<u64, ItemIdentity>,
+    last_number: u64,
+    pending: VecDeque<u64>,
+    skipped: Vec<u64>,
+    /// Items that failed and are run again at a time.
+    delayed: Vec<(Instant, u64)>,
+    tries: HashMap<u64, usize>,
+    open: HashSet<u64>,
+    ended: Vec<(u64, ItemEnd)>,
+    value_bytes: usize,
+    questions: JoinSet<(u64, Result<OnUnknown, StepError>)>,
+    /// `true` while the session is paused, so that no item begins.
+    is_held: bool,
+    report: EachReport,
+    error: Option<StepError>,
+}
+
+impl OpenEach {
+    /// Begins an `each`: its start survives power loss on return.
+    pub(crate) async fn begin(
+        steps: &Arc<Steps>,
+        session: &Session,
+        request: EachRequest,
+    ) -> Result<Self, StepError> {
+        steps.load(session).await?;
+        let EachRequest { name, key, .. } = &request;
+        let unnumbered =
+            key.as_ref().map_or_else(|| StepIdentity::nth(name, 1), |key| StepIdentity::keyed(name, key));
+        unnumbered.check()?;
+        steps.wait_for_name(|state| &state.each_names, name, key.as_deref()).await;
+        let planned = plan(steps, &request);
+        let (each, reruns, done) = match planned {
+            Ok(planned) => planned,
+            Err(error) => return Err(steps.record_refusal(session, name, error).await),
+        };
+        let mut open = Self::new(steps, session, request, each, reruns);
+        open.has_changed = open.with_status(|status| reruns > status.reruns);
+        let command = open.request.command.as_deref().map(|text| cut(text, STEP_TEXT_BYTES));
+        let started = SessionEvent::EachStarted {
+            step: open.each.clone(),
+            fingerprint: open.request.fingerprint.as_str().to_owned(),
+            reruns,
+            done,
+            command: command.clone(),
+        };
+        open.start = session.start_step(started).await?.revision;
+        let start = EachStart {
+            revision: open.start,
+            at: session.clock().now(),
+            attempt: session.attempt(),
+            fingerprint: open.request.fingerprint.as_str(),
+            reruns,
+        };
+        open.with_status(|status| status.started(&start, command.as_deref()));
+        steps.state().workflow.eaches.record_start(&open.each, open.start);
+        (open.last_number, open.had_items, open.report.too_long) =
+            open.with_status(|status| (status.last_number(), status.last_number() > 0, status.is_too_long));
+        Ok(open)
+    }
+
+    fn new(
+        steps: &Arc<Steps>,
+        session: &Session,
+        request: EachRequest,
+        each: StepIdentity,
+        reruns: u64,
+    ) -> Self {
+        Self {
+            steps: Arc::clone(steps),
+            session: session.clone(),
+            request,
+            each,
+            start: 0,
+            reruns,
+            has_changed: false,
+            had_items: false,
+            occurrences: HashMap::new(),
+            input: Vec::new(),
+            input_has_ended: false,
+            total_is_recorded: false,
+            new: HashMap::new(),
+            last_number: 0,
+            pending: VecDeque::new(),
+            skipped: Vec::new(),
+            delayed: Vec::new(),
+            tries: HashMap::new(),
+            open: HashSet::new(),
+            ended: Vec::new(),
+            value_bytes: 0,
+            questions: JoinSet::new(),
+            is_held: false,
+            report: EachReport::default(),
+            error: None,
+        }
+    }
+
+    /// Returns the revision of its start.
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Returns the number of items that were recorded as done before.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.with_status(|status| status.done())
+    }
+
+    /// Returns `true` if the recorded items of other work were given up.
+    pub(crate) const fn has_changed(&self) -> bool {
+        self.has_changed
+    }
+
+    /// States that its processes are being ended: another use of its name waits until it has ended.
+    pub(crate) fn set_ending(&self) {
+        self.steps.state().each_names.set_ending(&self.each);
+        self.steps.notify_names();
+    }
+
+    /// Refuses further steps of the attempt: processes of its items may still run.
+    pub(crate) async fn keep_open(self, message: &str) {
+        let error = self.steps.state().refuse(ErrorCode::StepOpen, message.to_owned());
+        self.steps.record_refusal(&self.session, &self.each.name, error).await;
+    }
+
+    /// Returns the identity.
+    pub(crate) const fn identity(&self) -> &StepIdentity {
+        &self.each
+    }
+
+    fn with_status<T>(&self, change: impl FnOnce(&mut EachStatus) -> T) -> T {
+        change(self.steps.state().workflow.eaches.get_mut(&self.each))
+    }
+
+    /// Adds the next item of the input.
+    ///
+    /// # Errors
+    /// An item that is too long; a refusal, after which no further step of the attempt starts.
+    pub(crate) async fn add_item(&mut self, arg: Vec<u8>) -> Result<(), StepError> {
+        let n = self.occurrences.entry(arg.clone()).or_insert(0);
+        *n += 1;
+        let identity = ItemIdentity { arg, n: *n };
+        identity.check()?;
+        self.report.total += 1;
+        let known = self.with_status(|status| {
+            let number = status.number(&identity)?;
+            status.item(number).map(|item| (number, item.state, item.deaths, item.start, item.value.bytes))
+        });
+        let Some((number, state, deaths, start, bytes)) = known else {
+            self.last_number += 1;
+            self.report.new += u64::from(self.had_items);
+            self.input.push(self.last_number);
+            self.new.insert(self.last_number, identity);
+            self.pending.push_back(self.last_number);
+            return Ok(());
+        };
+        self.input.push(number);
+        match state {
+            ItemState::Done => {
+                self.report.before += 1;
+                self.value_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
+            }
+            ItemState::Failed => self.pending.push_back(number),
+            ItemState::Open | ItemState::Unknown => {
+                return self.decide_unknown(number, &identity, start, deaths).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn decide_unknown(
+        &mut self,
+        number: u64,
+        identity: &ItemIdentity,
+        start: u64,
+        deaths: u64,
+    ) -> Result<(), StepError> {
+        let decision = self.steps.state().decisions.for_unknown(&self.each.name);
+        match decide_unknown(decision, self.request.on_unknown, deaths, self.request.can_ask) {
+            OnUnknown::Rerun => self.pending.push_back(number),
+            OnUnknown::Skip => self.skipped.push(number),
+            OnUnknown::Ask => {
+                let (steps, session) = (Arc::clone(&self.steps), self.session.clone());
+                let (name, text) = (self.each.name.clone(), self.unknown_text(identity));
+                let questions = self.request.questions.clone();
+                self.questions.spawn(async move {
+                    let key = format!("unknown:{start}:{number}");
+                    let asked = |question: &StepIdentity| {
+                        // The client is gone if it does not receive it.
+                        let _ = questions.as_ref().map(|questions| questions.send(question.clone()));
+                    };
+                    (number, ask_about_unknown(&steps, &session, &name, &key, text, &asked).await)
+                });
+            }
+            OnUnknown::Fail => return Err(self.refuse_unknown(identity).await),
+        }
+        Ok(())
+    }
+
+    fn unknown_text(&self, identity: &ItemIdentity) -> String {
+        let item = name_of(identity);
+        format!("item `{item}` of `{}` was started, and its end is unknown: it may have happened", self.each)
+    }
+
+    async fn refuse_unknown(&self, identity: &ItemIdentity) -> StepError {
+        let error = self.steps.state().refuse(ErrorCode::StepUnknown, self.unknown_text(identity));
+        self.steps.record_refusal(&self.session, &self.each.name, error).await
+    }
+
+    /// States that the input has ended.
+    pub(crate) fn end_input(&mut self) {
+        self.input_has_ended = true;
+        let input: HashSet<u64> = self.input.iter().copied().collect();
+        let (vanished, mut names) = self.with_status(|status| {
+            let vanished = status.items().filter(|(number, _)| !input.contains(number));
+            let mut names: Vec<(u64, String)> =
+                vanished.map(|(number, item)| (number, name_of(&item.identity))).collect();
+            names.sort_unstable();
+            (names.len(), names)
+        });
+        names.truncate(NAMED);
+        self.report.vanished = u64::try_from(vanished).unwrap_or(u64::MAX);
+        self.report.vanished_names = names.into_iter().map(|(_, name)| name).collect();
+    }
+
+    /// Takes note of the end of an item. It is recorded, and its slot free, with the next [`advance`](Self::advance).
+    pub(crate) fn end_item(&mut self, number: u64, end: ItemEnd) {
+        if !self.open.contains(&number) || self.ended.iter().any(|(known, _)| *known == number) {
+            return;
+        }
+        self.ended.push((number, end));
+    }
+
+    /// Records what has ended and begins as many items as may run, in one append that survives power loss on return. Returns
+    /// those that began.
+    ///
+    /// # Errors
+    /// If it could not be recorded: then no step of the attempt starts any more, and the session fails.
+    pub(crate) async fn advance(&mut self) -> Result<Vec<BegunItem>, StepError> {
+        self.release_delayed();
+        let begun = self.next_begun();
+        let (mut events, has_ends) = self.end_events();
+        if events.is_empty() && begun.is_empty() {
+            return Ok(Vec::new());
+        }
+        let starts = self.starts_of(&begun);
+        let moves = ItemMoves { each: self.start, begun: starts, ..ItemMoves::default() };
+        let moved = self.session.move_items(events.clone(), moves.clone()).await;
+        let (tip, begins) = match moved {
+            Ok(moved) => moved,
+            Err(error) => {
+                let error = self.steps.lost(&self.session, &self.each, error).await;
+                self.error = Some(error.clone());
+                return Err(error);
+            }
+        };
+        if begins && !begun.is_empty() {
+            match events.last_mut().filter(|_| has_ends) {
+                Some(SessionEvent::ItemsMoved { moves: last }) => last.begun = moves.begun,
+                _ => events.push(SessionEvent::ItemsMoved { moves }),
+            }
+        }
+        self.apply(&events, tip.revision);
+        self.is_held = !begins && !begun.is_empty();
+        if self.is_held {
+            begun.into_iter().rev().for_each(|number| self.pending.push_front(number));
+            // A step that was refused elsewhere in the program ends this, too.
+            self.check_refusal();
+            return Ok(Vec::new());
+        }
+        let begun: Vec<BegunItem> = begun.into_iter().filter_map(|number| self.begun(number)).collect();
+        Ok(begun)
+    }
+
+    fn check_refusal(&mut self) {
+        if let Err(error) = self.steps.state().check_refusal() {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn may_begin(&self) -> bool {
+        self.error.is_none() && self.report.failed < self.request.max_failures
+    }
+
+    /// Takes the items that may begin from those that are pending.
+    fn next_begun(&mut self) -> Vec<u64> {
+        let mut begun = Vec::new();
+        self.check_refusal();
+        if !self.may_begin() {
+            return begun;
+        }
+        let free = self.request.jobs.saturating_sub(self.open.len() - self.ended.len());
+        let mut room = BATCH_BYTES;
+        while begun.len() < free {
+            let Some(number) = self.pending.front() else { break };
+            let size = self.new.get(number).map_or(0, |identity| identity.arg.len());
+            if size > room && !begun.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(size);
+            begun.extend(self.pending.pop_front());
+        }
+        begun
+    }
+
+    fn starts_of(&self, begun: &[u64]) -> Vec<ItemStart> {
+        let start = |number: &u64| ItemStart { item: *number, identity: self.new.get(number).cloned() };
+        begun.iter().map(start).collect()
+    }
+
+    /// Returns the records of what has ended: values first, then the ends in one record. The result is `true` if there are ends.
+    fn end_events(&mut self) -> (Vec<SessionEvent>, bool) {
+        let mut events = Vec::new();
+        let mut moves = ItemMoves { each: self.start, ..ItemMoves::default() };
+        moves.skipped = std::mem::take(&mut self.skipped);
+        self.report.done += u64::try_from(moves.skipped.len()).unwrap_or(0);
+        for (number, end) in std::mem::take(&mut self.ended) {
+            self.open.remove(&number);
+            match end {
+                ItemEnd::Done(value) => {
+                    self.report.done += 1;
+                    moves.done.push(number);
+                    self.value_bytes = self.value_bytes.saturating_add(value.len());
+                    if self.value_bytes > VALUE_BYTES {
+                        moves.too_long =
+                            !std::mem::replace(&mut self.report.too_long, true) || moves.too_long;
+                    } else if !self.report.too_long {
+                        let part = |part: &[u8]| SessionEvent::ItemValue {
+                            each: self.start,
+                            item: number,
+                            part: part.to_vec(),
+                        };
+                        events.extend(value.chunks(VALUE_PART_BYTES).map(part));
+                    }
+                }
+                ItemEnd::Failed(failure) => self.failed(number, failure, &mut moves),
+            }
+        }
+        if self.input_has_ended && !self.total_is_recorded {
+            self.total_is_recorded = true;
+            let total = Some(self.report.total);
+            if self.with_status(|status| status.total) != total {
+                moves.total = total;
+            }
+        }
+        let has_ends = moves != ItemMoves { each: self.start, ..ItemMoves::default() };
+        if has_ends {
+            events.push(SessionEvent::ItemsMoved { moves });
+        }
+        (events, has_ends)
+    }
+
+    fn failed(&mut self, number: u64, failure: ItemFailure, moves: &mut ItemMoves) {
+        let tries = self.tries.entry(number).or_insert(0);
+        *tries += 1;
+        let delay = backoffs(self.request.backoff, self.request.retries).nth(*tries - 1);
+        match delay.filter(|_| !failure.unknown) {
+            Some(delay) => self.delayed.push((Instant::now() + delay, number)),
+            None => self.report.failed += 1,
+        }
+        let error = failure.error.map(|error| cut(&error, STEP_TEXT_BYTES));
+        moves.failed.push(ItemFailure { item: number, error, ..failure });
+    }
+
+    /// Folds in the events that were appended, the last one at this revision.
+    fn apply(&mut self, events: &[SessionEvent], last: u64) {
+        let count = u64::try_from(events.len()).unwrap_or(0);
+        self.with_status(|status| {
+            for (event, revision) in events.iter().zip((last + 1).saturating_sub(count)..) {
+                match event {
+                    SessionEvent::ItemValue { item, part, .. } => status.part(*item, revision, part.len()),
+                    SessionEvent::ItemsMoved { moves } => status.moved(moves, revision),
+                    _ => {}
+                }
+            }
+        });
+    }
+
+    fn begun(&mut self, number: u64) -> Option<BegunItem> {
+        let was_new = self.new.remove(&number).is_some();
+        let identity = self.with_status(|status| status.item(number).map(|item| item.identity.clone()))?;
+        self.open.insert(number);
+        let key = item_key(line_of(&self.session), &self.each, &identity, self.reruns);
+        let because = if was_new { StepReason::First } else { StepReason::Failed };
+        Some(BegunItem { number, arg: identity.arg, key, because })
+    }
+
+    fn release_delayed(&mut self) {
+        let now = Instant::now();
+        let due = self.delayed.extract_if(.., |(at, _)| *at <= now).map(|(_, number)| number);
+        self.pending.extend(due);
+    }
+
+    /// Returns `true` if [`advance`](Self::advance) has something to do.
+    pub(crate) fn can_advance(&self) -> bool {
+        let has_ends = !self.ended.is_empty() || !self.skipped.is_empty();
+        let is_free = self.open.len() - self.ended.len() < self.request.jobs;
+        let begins = !self.is_held && self.may_begin() && is_free && !self.pending.is_empty();
+        has_ends || begins || self.input_has_ended && !self.total_is_recorded
+    }
+
+    /// Waits until [`advance`](Self::advance) may have something to do by itself: an item is to be run again, the session is
+    /// resumed, or a person has decided. The future can be dropped without loss.
+    ///
+    /// # Errors
+    /// What ended the session; a refusal.
+    pub(crate) async fn changed(&mut self) -> Result<(), StepError> {
+        let next = self.delayed.iter().map(|(at, _)| *at).min();
+        let due = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let decided = tokio::select! {
+            () = due => return Ok(()),
+            resumed = self.session.resumed(), if self.is_held => {
+                resumed?;
+                self.is_held = false;
+                return Ok(());
+            }
+            Some(decided) = self.questions.join_next() => decided,
+        };
+        let Ok((number, decision)) = decided else { return Ok(()) };
+        match decision? {
+            OnUnknown::Rerun => self.pending.push_back(number),
+            OnUnknown::Skip => self.skipped.push(number),
+            OnUnknown::Fail | OnUnknown::Ask => {
+                let identity =
+                    self.with_status(|status| status.item(number).map(|item| item.identity.clone()));
+                if let Some(identity) = identity {
+                    return Err(self.refuse_unknown(&identity).await);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns `true` once nothing runs, and nothing is left that may.
+    pub(crate) fn has_ended(&self) -> bool {
+        let is_idle = self.open.is_empty() && self.ended.is_empty() && self.skipped.is_empty();
+        let is_done = self.input_has_ended
+            && self.total_is_recorded
+            && self.pending.is_empty()
+            && self.delayed.is_empty()
+            && self.questions.is_empty();
+        is_idle && (is_done || !self.may_begin())
+    }
+
+    /// Returns the reason why no further item begins, other than failures of items.
+    pub(crate) const fn error(&self) -> Option<&StepError> {
+        self.error.as_ref()
+    }
+
+    /// Returns the result so far.
+    pub(crate) fn report(&self) -> EachReport {
+        let not_run = self.pending.len() + self.delayed.len() + self.questions.len();
+        EachReport { not_run: u64::try_from(not_run).unwrap_or(u64::MAX), ..self.report.clone() }
+    }
+
+    /// Reads the values of all items, in the order of the input.
+    ///
+    /// # Errors
+    /// Failures of the storage.
+    pub(crate) async fn values(&self) -> Result<Vec<Vec<u8>>, StepError> {
+        let (wanted, first, last) = self.with_status(|status| {
+            let parts = self.input.iter().filter_map(|number| Some((*number, status.item(*number)?.value)));
+            let parts: HashMap<u64, _> = parts.filter(|(_, value)| value.count > 0).collect();
+            let first = parts.values().map(|value| value.first).min().unwrap_or(1);
+            let last = parts.values().map(|value| value.last).max().unwrap_or(0);
+            (parts, first, last)
+        });
+        let mut values: HashMap<u64, Vec<u8>> = HashMap::new();
+        let mut after = first.saturating_sub(1);
+        while after < last {
+            let page = self.session.read_log(after).await?;
+            let Some(end) = page.last().map(|record| record.envelope.seq) else { break };
+            for record in page {
+                let revision = record.envelope.seq;
+                if let SessionEvent::ItemValue { each, item, part } = record.event
+                    && wanted.get(&item).is_some_and(|value| (value.first..=value.last).contains(&revision))
+                    && self.is_start(each)
+                {
+                    values.entry(item).or_default().extend(part);
+                }
+            }
+            after = end;
+        }
+        Ok(self.input.iter().map(|number| values.remove(number).unwrap_or_default()).collect())
+    }
+
+    fn is_start(&self, revision: u64) -> bool {
+        self.steps.state().workflow.eaches.is_start(&self.each, revision)
+    }
+}
+
+/// A client that is gone leaves its items with an unknown end.
+impl Drop for OpenEach {
+    fn drop(&mut self) {
+        let open: Vec<u64> = self.open.drain().collect();
+        {
+            let mut state = self.steps.state();
+            state.each_names.close(&self.each);
+            let unkept = !self.report_is_final(&open);
+            state.each_names.used(&self.each, unkept.then(|| self.request.fingerprint.clone()));
+        }
+        self.steps.notify_names();
+        if open.is_empty() {
+            return;
+        }
+        let unknown = |item: u64| ItemFailure { item, unknown: true, ..ItemFailure::default() };
+        let failed = open.into_iter().map(unknown).collect();
+        let moves = ItemMoves { each: self.start, failed, ..ItemMoves::default() };
+        self.with_status(|status| status.moved(&moves, 0));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let session = self.session.clone();
+            runtime.spawn(async move {
+                if let Err(error) = session.move_items(vec![SessionEvent::ItemsMoved { moves }], ItemMoves::default()).await {
+                    tracing::debug!(session = %session.id(), %error, "could not record the unknown ends of items");
+                }
+            });
+        }
+    }
+}
+
+impl OpenEach {
+    /// Returns `true` if every item of the input is recorded as done: the next use of the name is another one.
+    fn report_is_final(&self, open: &[u64]) -> bool {
+        let EachReport { total, before, done, .. } = self.report;
+        self.input_has_ended && open.is_empty() && total == before + done
+    }
+}
+
+/// Returns an item as people read it.
+pub(crate) fn name_of(identity: &ItemIdentity) -> String {
+    let text = visible(&escape_bytes(std::os::unix::ffi::OsStrExt::from_bytes(identity.arg.as_slice())))
+        .into_owned();
+    let text = cut(&text, 256);
+    if identity.n == 1 { text } else { format!("{text} ({}. of that name)", identity.n) }
+}
+
+/// Decides on the use of the name, and reserves it. Returns the identity, the number of times that recorded ends were given up,
+/// and the number of recorded ends.
+fn plan(steps: &Steps, request: &EachRequest) -> Result<(StepIdentity, u64, u64), StepError> {
+    let EachRequest { name, key, fingerprint, .. } = request;
+    let mut state = steps.state();
+    state.check_refusal()?;
+    if state.each_names.taken(name, key.as_deref()).is_some() {
+        return Err(state.refuse(ErrorCode::StepOpen, format!("`each {name}` is running already")));
+    }
+    let each = match key {
+        Some(key) => StepIdentity::keyed(name, key),
+        None => StepIdentity::nth(name, state.each_names.next_number(name, fingerprint)),
+    };
+    let (mut reruns, mut done) = (0, 0);
+    if let Some(known) = state.workflow.eaches.get(&each) {
+        (reruns, done) = (known.reruns, known.done());
+        if done > 0 && known.fingerprint != fingerprint.as_str() {
+            match state.decisions.for_changed(name).unwrap_or(request.on_change) {
+                OnChange::Keep => {}
+                OnChange::Rerun => (reruns, done) = (reruns + 1, 0),
+                OnChange::Refuse => {
+                    let [now, then] = [&request.command, &known.command]
+                        .map(|command| command.as_deref().unwrap_or("other work").to_owned());
+                    let message = format!(
+                        "`each {each}` would run `{now}`, but its {done} recorded items are those of `{then}`"
+                    );
+                    return Err(state.refuse(ErrorCode::StepChanged, message));
+                }
+            }
+        }
+    }
+    state.each_names.open(&each);
+    Ok((each, reruns, done))
+}
