@@ -101,9 +101,9 @@ pub use code::ErrorCode;
 pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
 pub use error::{FailureError, Result, SessionError};
 pub use event::{
-    Answer, ChangeKind, Changes, Commit, EventKind, FileChange, InheritedItem, InheritedStep, Input, InputFile,
-    ItemFailure, ItemIdentity, ItemMoves, ItemStart, Origin, ProgressReport, Question, SessionEvent, StepEnd,
-    StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason, Terminal,
+    Answer, ChangeKind, Changes, Commit, EventKind, FileChange, InheritedItem, InheritedStep, Input,
+    InputFile, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Origin, ProgressReport, Question,
+    SessionEvent, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason, Terminal,
 };
 pub use head::{Head, ItemTotals, OpenQuestion, PersistedSession, StepTotals, Totals, WaitTotals};
 pub use history::{ExecutedCommand, WorkHistory};

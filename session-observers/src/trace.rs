@@ -2,7 +2,8 @@
 
 use session_core::text::visible;
 use session_core::{
-    EventContext, EventKind, ItemMoves, RecoveryReport, SessionEvent, SessionObserver, StepEnd, StepFailure, StepOutcome,
+    EventContext, EventKind, ItemMoves, RecoveryReport, SessionEvent, SessionObserver, StepEnd, StepFailure,
+    StepOutcome,
 };
 use tracing::{Level, debug, error, info, trace, warn};
 
@@ -93,10 +94,9 @@ fn level(kind: EventKind) -> Level {
         | EventKind::Resumed
         | EventKind::Completed
         | EventKind::Cancelled => Level::INFO,
-        EventKind::ProgressReported
-        | EventKind::StepValue
-        | EventKind::ItemValue
-        | EventKind::ItemsMoved => Level::TRACE,
+        EventKind::ProgressReported | EventKind::StepValue | EventKind::ItemValue | EventKind::ItemsMoved => {
+            Level::TRACE
+        }
         EventKind::IterationStarted
         | EventKind::IterationCompleted
         | EventKind::CommandExecuted
@@ -199,7 +199,9 @@ fn detail(event: &SessionEvent) -> Option<String> {
         }
         SessionEvent::ItemValue { item, part, .. } => format!("item {item}: {} bytes", part.len()),
         SessionEvent::Asked { question } => format!("{}: {}", question.identity, question.text),
-        SessionEvent::Answered { answer, by, .. } => format!("{}: {} (by {by})", answer.identity, answer.value),
+        SessionEvent::Answered { answer, by, .. } => {
+            format!("{}: {} (by {by})", answer.identity, answer.value)
+        }
         SessionEvent::SleepStarted { step, until } => format!("{step} until {until}"),
         SessionEvent::SleepEnded { passed: true, .. } => "the wake-up time has passed".to_owned(),
         SessionEvent::PauseRequested { reason, by } | SessionEvent::CancelRequested { reason, by, .. } => {

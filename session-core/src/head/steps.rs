@@ -57,7 +57,7 @@ pub struct ItemTotals {
 pub struct WaitTotals {
     /// Questions without an answer.
     pub questions: u64,
-    /// The oldest ones, at most four. If they are answered before later ones, the head names fewer than there are.
+    /// The oldest ones, at most four; fewer if they were answered before later ones, or if the head has no room.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub oldest: Vec<OpenQuestion>,
     /// Questions and sleeps that the last attempt waits for.
@@ -203,8 +203,10 @@ impl WaitTotals {
             }
             return;
         }
+        // An older question that is not named would be missing between them.
+        let are_all_named = u64::try_from(self.oldest.len()).is_ok_and(|named| named >= self.questions);
         add(&mut self.questions, 1);
-        if self.oldest.len() < NAMED_QUESTIONS {
+        if are_all_named && self.oldest.len() < NAMED_QUESTIONS {
             self.oldest.push(OpenQuestion { name, revision, at });
         }
     }

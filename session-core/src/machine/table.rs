@@ -79,10 +79,9 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
 
         (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
         (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
-        (
-            Some(S::Running),
-            E::Completed | E::StepStarted | E::EachStarted | E::Asked | E::SleepStarted,
-        ) => Rule::NoStepRefused,
+        (Some(S::Running), E::Completed | E::StepStarted | E::EachStarted | E::Asked | E::SleepStarted) => {
+            Rule::NoStepRefused
+        }
         (Some(S::Running), E::ItemsMoved) => Rule::NoItemRefused,
         (
             Some(S::Running),

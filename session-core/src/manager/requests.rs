@@ -129,7 +129,12 @@ pub(crate) async fn request(engine: &Engine, id: SessionId, request: SessionEven
 }
 
 /// Appends an answer, if no question or answer came after the revision `known`.
-pub(super) async fn answer(engine: &Engine, id: SessionId, known: u64, answered: SessionEvent) -> Result<Tip> {
+pub(super) async fn answer(
+    engine: &Engine,
+    id: SessionId,
+    known: u64,
+    answered: SessionEvent,
+) -> Result<Tip> {
     let decide = |head: &Head| {
         if head.waits.changed == known || head.state().is_final() {
             return Ok(vec![answered.clone()]);

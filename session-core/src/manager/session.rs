@@ -12,7 +12,9 @@ use super::finish::{finish, is_paused};
 use super::locked_session::LockedSession;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
-use super::work_events::{check_begun, check_step_event, check_work_event, durability_of, ends_step, merged, starts_step};
+use super::work_events::{
+    check_begun, check_step_event, check_work_event, durability_of, ends_step, merged, starts_step,
+};
 use crate::cancellation::CancellationToken;
 use crate::code::ErrorCode;
 use crate::config::SessionConfig;

@@ -271,7 +271,9 @@ impl Server {
         let mut sources = [PollFd::new(&**master, PollFlags::IN)];
         match poll(&mut sources, Some(&no_wait)) {
             Ok(0) => Output::None,
-            Ok(_) if sources.iter().any(|source| source.revents().contains(PollFlags::IN)) => Output::Readable,
+            Ok(_) if sources.iter().any(|source| source.revents().contains(PollFlags::IN)) => {
+                Output::Readable
+            }
             Ok(_) | Err(_) => Output::Unknown,
         }
     }
