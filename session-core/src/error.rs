@@ -204,9 +204,9 @@ impl SessionError {
         match self {
             Self::Storage(error) => error.code(),
             Self::Transition { source, .. } => match source {
-                TransitionError::IllegalTransition { .. } | TransitionError::Iteration { .. } => {
-                    ErrorCode::IllegalTransition
-                }
+                TransitionError::IllegalTransition { .. }
+                | TransitionError::Iteration { .. }
+                | TransitionError::ItemBegins { .. } => ErrorCode::IllegalTransition,
                 TransitionError::Fenced { .. } | TransitionError::Attempt { .. } => ErrorCode::Fenced,
                 TransitionError::Sequence { .. } | TransitionError::Flushed { .. } => ErrorCode::InvalidLog,
             },

@@ -137,6 +137,12 @@ pub enum TransitionError {
         /// The number that was given.
         found: u64,
     },
+    /// An item begins where only ends may be recorded.
+    #[error("no item can begin while the session is {state}, nor after a refused step")]
+    ItemBegins {
+        /// The state.
+        state: StateName,
+    },
     /// The record was written for an owner that has been replaced.
     #[error("attempt {attempt} no longer owns the session, which is at attempt {current}")]
     Fenced {
@@ -290,7 +296,11 @@ impl Lifecycle {
     fn check_items(&self, event: &SessionEvent) -> Result<(), TransitionError> {
         let SessionEvent::ItemsMoved { moves } = event else { return Ok(()) };
         let may_begin = matches!(self.state, SessionState::Running { .. }) && !self.step_refused;
-        if may_begin || moves.begun.is_empty() { Ok(()) } else { Err(self.illegal(event.kind())) }
+        if may_begin || moves.begun.is_empty() {
+            Ok(())
+        } else {
+            Err(TransitionError::ItemBegins { state: self.state.name() })
+        }
     }
 
     fn allows(&self, kind: EventKind) -> bool {

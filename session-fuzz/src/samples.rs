@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use serde_json::json;
 use session_core::backend::{Batch, Chain, Expected, FORMAT, SessionStorage as _, UnsealedRecord};
 use session_core::{
-    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, InheritedStep, Owner,
-    PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, StepEnd, StepFailure, StepIdentity,
+    Answer, Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, InheritedItem,
+    InheritedStep, InputFile, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Owner, PauseReason,
+    ProgressReport, Question, SessionConfig, SessionEvent, SessionId, StepEnd, StepFailure, StepIdentity,
     StepOutcome, StepReason, StoredRecord, Timestamp,
 };
 use session_storage_file::fault::{Content, FaultDisk, Moment};
@@ -163,6 +164,7 @@ fn inherited(outcome: StepOutcome) -> SessionEvent {
         command: Some("make \u{9b}1m".into()),
         from: SessionId::from_key("fuzz-line"),
         at: Timestamp::from_millis(1_795_253_400_000).expect("the time is in range"),
+        inputs: vec![InputFile { path: b"\xff.c".to_vec(), digest: "0f".repeat(16) }],
         outcome,
     };
     SessionEvent::Inherited { step: Box::new(step) }
@@ -170,7 +172,15 @@ fn inherited(outcome: StepOutcome) -> SessionEvent {
 
 fn step(step: StepIdentity) -> SessionEvent {
     let (fingerprint, because) = ("b7a1f0c9".into(), StepReason::First);
-    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command: Some("make -j8".into()) }
+    let inputs = vec![InputFile { path: "日本".into(), digest: "0f".repeat(16) }];
+    SessionEvent::StepStarted {
+        step,
+        fingerprint,
+        because,
+        reruns: 0,
+        command: Some("make -j8".into()),
+        inputs,
+    }
 }
 
 fn step_end(start: u64) -> SessionEvent {
@@ -290,6 +300,7 @@ fn scripts() -> Vec<Script> {
         ],
     ];
     scripts.extend(step_scripts());
+    scripts.extend(wait_scripts());
     scripts
 }
 
@@ -333,6 +344,98 @@ fn step_scripts() -> [Script; 2] {
                     inherited(StepOutcome::Unknown { deaths: 2 }),
                     started(),
                     step(StepIdentity::nth("build", 2)),
+                ],
+                Flushed,
+            ),
+        ],
+    ]
+}
+
+fn item(arg: &[u8]) -> ItemIdentity {
+    ItemIdentity { arg: arg.to_vec(), n: 2 }
+}
+
+fn answered(asked: Option<u64>) -> SessionEvent {
+    let answer = Answer { identity: StepIdentity::nth("deploy", 1), value: "yes \u{9b}".into(), asked };
+    SessionEvent::Answered { answer: Box::new(answer), by: "me".into(), default: asked.is_none() }
+}
+
+/// Sessions with items, questions and sleeps of their own, and with those of another one.
+fn wait_scripts() -> [Script; 2] {
+    use Durability::{Buffered, Flushed};
+    let asked = |again| {
+        let mut question = Question::new(StepIdentity::nth("deploy", 1), "Deploy \u{9b}1m?");
+        (question.choices, question.again) = (vec!["yes é".into(), "no".into()], again);
+        question.default = Some("no".into());
+        question.default_at = Timestamp::from_millis(1_795_253_400_000);
+        SessionEvent::Asked { question: Box::new(question) }
+    };
+    let until = Timestamp::from_millis(1_795_253_400_000).expect("the time is in range");
+    let sleep = || SessionEvent::SleepStarted { step: StepIdentity::keyed("night", "1"), until };
+    let moves = |moves| SessionEvent::ItemsMoved { moves };
+    let begun = vec![
+        ItemStart { item: 1, identity: Some(item(b"a \xc2\x9b")) },
+        ItemStart { item: 2, identity: Some(item(b"\xff")) },
+        ItemStart { item: 3, identity: None },
+    ];
+    let failed = ItemFailure { item: 2, signal: Some(15), unknown: true, ..ItemFailure::default() };
+    [
+        vec![
+            (vec![created("waits"), answered(None), started()], Flushed),
+            (
+                vec![
+                    SessionEvent::EachStarted {
+                        step: StepIdentity::nth("all", 1),
+                        fingerprint: "b7a1f0c9".into(),
+                        reruns: 1,
+                        done: 7,
+                        command: Some("./convert".into()),
+                    },
+                    moves(ItemMoves { each: 4, total: Some(9), begun, ..ItemMoves::default() }),
+                ],
+                Flushed,
+            ),
+            (
+                vec![
+                    SessionEvent::ItemValue { each: 4, item: 1, part: b"\xff\0".to_vec() },
+                    moves(ItemMoves {
+                        each: 4,
+                        done: vec![1],
+                        failed: vec![failed],
+                        skipped: vec![3],
+                        ..ItemMoves::default()
+                    }),
+                    asked(false),
+                    sleep(),
+                ],
+                Buffered,
+            ),
+            (vec![interrupted(), resumed(2), asked(true), sleep()], Flushed),
+            (
+                vec![
+                    answered(Some(12)),
+                    SessionEvent::QuestionWithdrawn { asked: 12 },
+                    SessionEvent::SleepEnded { start: 13, passed: true },
+                ],
+                Flushed,
+            ),
+        ],
+        vec![
+            (vec![inheriting("waits-again", 4)], Flushed),
+            (
+                vec![
+                    inherited(StepOutcome::Items {
+                        items: vec![InheritedItem {
+                            item: 1,
+                            identity: item(b"a"),
+                            unknown: true,
+                            deaths: 2,
+                        }],
+                    }),
+                    SessionEvent::ItemValue { each: 2, item: 1, part: b"1.2".to_vec() },
+                    inherited(StepOutcome::Answered { answer: "yes".into(), by: "me".into() }),
+                    inherited(StepOutcome::Slept),
+                    started(),
                 ],
                 Flushed,
             ),

@@ -199,6 +199,10 @@ fn rules_and_lines_are_described_completely() {
     let transitions = [
         (illegal(), "`paused` is not possible while the session is completed"),
         (TransitionError::Iteration { expected: 2, found: 4 }, "iteration 4 is out of order: expected 2"),
+        (
+            TransitionError::ItemBegins { state: StateName::Paused },
+            "no item can begin while the session is paused, nor after a refused step",
+        ),
         (TransitionError::Fenced { attempt: 1, current: 2 }, "attempt 1 no longer owns"),
         (TransitionError::Attempt { expected: 1, found: 2 }, "the record names attempt 2"),
         (TransitionError::Sequence { expected: 1, found: 2 }, "the record is numbered 2"),

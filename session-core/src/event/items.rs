@@ -15,12 +15,40 @@ const fn is_first(n: &u64) -> bool {
 
 /// The start of an item. Within its `each`, items have numbers from 1; the first start of an item says what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StartMembers")]
 pub struct ItemStart {
     /// The number of the item.
     pub item: u64,
     /// The item itself; absent if it has the number already.
-    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub identity: Option<ItemIdentity>,
+}
+
+/// The members of a start in a record. A flattened `Option` would read an invalid identity as none.
+#[derive(Deserialize)]
+struct StartMembers {
+    item: u64,
+    #[serde(default)]
+    arg: Option<Arg>,
+    #[serde(default)]
+    n: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Arg(#[serde(with = "crate::os_text::bytes")] Vec<u8>);
+
+impl TryFrom<StartMembers> for ItemStart {
+    type Error = &'static str;
+
+    fn try_from(StartMembers { item, arg, n }: StartMembers) -> Result<Self, Self::Error> {
+        let identity = match (arg, n) {
+            (Some(Arg(arg)), n) => Some(ItemIdentity { arg, n: n.unwrap_or(first()) }),
+            (None, None) => None,
+            (None, Some(_)) => return Err("an item has an occurrence, but no bytes"),
+        };
+        Ok(Self { item, identity })
+    }
 }
 
 /// The identity of an item within its `each`: equal in every attempt.
@@ -100,5 +128,39 @@ impl ItemMoves {
             limits::at_most("error of an item (bytes)", error, limits::STEP_TEXT_BYTES)?;
         }
         self.begun.iter().filter_map(|start| start.identity.as_ref()).try_for_each(ItemIdentity::check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_of_items_have_one_form_in_json() {
+        let named = |arg: &[u8], n| Some(ItemIdentity { arg: arg.to_vec(), n });
+        for (item, identity, json) in [
+            (1, None, r#"{"item":1}"#),
+            (2, named(b"a b", 1), r#"{"item":2,"arg":"a b"}"#),
+            (3, named(b"", 2), r#"{"item":3,"arg":"","n":2}"#),
+            (4, named(b"\xff", 1), r#"{"item":4,"arg":{"base64":"/w=="}}"#),
+        ] {
+            let start = ItemStart { item, identity };
+            assert_eq!(serde_json::to_string(&start).unwrap(), json);
+            assert_eq!(serde_json::from_str::<ItemStart>(json).unwrap(), start);
+        }
+    }
+
+    /// Another program would take the item for one that has its number already.
+    #[test]
+    fn a_start_with_an_invalid_identity_is_refused() {
+        for json in [
+            r#"{"arg":"a"}"#,
+            r#"{"item":1,"arg":5}"#,
+            r#"{"item":1,"arg":{"base64":"YQ=="}}"#,
+            r#"{"item":1,"arg":"a","n":"x"}"#,
+            r#"{"item":1,"n":2}"#,
+        ] {
+            assert!(serde_json::from_str::<ItemStart>(json).is_err(), "{json}");
+        }
     }
 }

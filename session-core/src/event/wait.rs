@@ -25,7 +25,7 @@ pub struct Question {
     /// The time at which the default holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_at: Option<Timestamp>,
-    /// `true` if a former attempt asked it, and it was not answered since.
+    /// `true` if a former attempt asked it, and it was neither answered nor withdrawn since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
 }

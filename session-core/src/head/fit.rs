@@ -5,14 +5,17 @@ use serde::Serialize as _;
 
 use super::Head;
 use crate::limits::HEAD_BYTES;
-use crate::machine::SessionState;
+use crate::machine::{Requests, SessionState};
 use crate::text::cut;
 
 /// A head with less text than this is within the limit, whatever its numbers are.
-const ALWAYS_FITS: usize = 640;
+const ALWAYS_FITS: usize = 1280;
 
 /// The sizes to which texts are cut, one after the other.
 const SHORTER: [usize; 2] = [64, 16];
+
+/// The size to which the last texts are cut.
+const SHORTEST: usize = 16;
 
 impl Head {
     /// Cuts texts until the head is within its limit.
@@ -26,6 +29,12 @@ impl Head {
                 if self.is_within_limit() {
                     return;
                 }
+            }
+        }
+        for cut_one in LAST_CUTS {
+            cut_one(self, SHORTEST);
+            if self.is_within_limit() {
+                return;
             }
         }
     }
@@ -77,9 +86,11 @@ fn written(text: &str) -> usize {
     text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
-/// The texts that are cut further, in this order. Names, labels and owners are compared with others, and progress is what
-/// people look for.
-const CUTS: [fn(&mut Head, usize); 8] = [
+type Cut = fn(&mut Head, usize);
+
+/// The texts that are cut further, in this order. Names, labels and owners are compared with others, and so are the names of
+/// questions: the head names fewer of them.
+const CUTS: [Cut; 9] = [
     |head, limit| cut_text(&mut head.items.newest, limit),
     |head, limit| cut_text(&mut head.steps.newest, limit),
     |head, limit| {
@@ -102,6 +113,19 @@ const CUTS: [fn(&mut Head, usize); 8] = [
     |head, limit| cut_text(&mut head.worktree, limit),
     |head, limit| cut_text(&mut head.cwd, limit),
     |head, limit| cut_text(&mut head.command, limit),
+    |head, limit| head.waits.oldest.truncate(limit / 32),
+];
+
+/// The texts that are cut only if nothing else helps. Progress is what people look for.
+const LAST_CUTS: [Cut; 3] = [
+    |head, limit| {
+        let Requests { pause, resume, cancel, answer: _ } = &mut head.lifecycle.requests;
+        let by =
+            pause.iter_mut().map(|pause| &mut pause.by).chain(cancel.iter_mut().map(|cancel| &mut cancel.by));
+        by.chain(resume).for_each(|by| *by = cut(by, limit));
+    },
+    |head, limit| cut_text(&mut head.progress.phase, limit),
+    |head, limit| cut_text(&mut head.progress.step, limit),
 ];
 
 fn cut_text(text: &mut Option<String>, limit: usize) {

@@ -57,17 +57,20 @@ pub struct ItemTotals {
 pub struct WaitTotals {
     /// Questions without an answer.
     pub questions: u64,
-    /// The oldest ones, at most four. If they are answered before later ones, the head names fewer than there are.
+    /// The oldest ones, at most four; fewer if they were answered before later ones, or if the head has no room.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub oldest: Vec<OpenQuestion>,
     /// Questions and sleeps that the last attempt waits for.
     pub open: u64,
-    /// The wake-up time of the sleep that was started last.
+    /// The wake-up time of the sleep that was started last, until it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// The revision at which that sleep was started.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sleep: u64,
     /// The revision of the last question, answer or withdrawal.
     pub changed: u64,
-    /// The revision at which the last attempt began, if a question was open then.
+    /// The revision at which the last attempt began, if there was a question, or an open sleep, before it.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempt: u64,
 }
@@ -121,7 +124,7 @@ impl ItemTotals {
         *self == Self::default()
     }
 
-    /// Counts a record. Returns `true` if it has the end of an item.
+    /// Counts a record. Returns `true` if it has the recorded end of an item.
     pub(super) fn count(&mut self, event: &SessionEvent, revision: u64) -> bool {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only records of items are counted")]
         match event {
@@ -145,7 +148,8 @@ impl ItemTotals {
             add(&mut self.failed, failed);
             self.total = moves.total.or(self.total);
         }
-        done > 0
+        // As a step that is skipped: it is not run again.
+        done > 0 || skipped > 0
     }
 }
 
@@ -156,8 +160,10 @@ impl WaitTotals {
 
     /// A new attempt waits for nothing yet. Questions stay open.
     pub(super) fn attempt_begins(&mut self, revision: u64) {
-        let attempt = if self.questions > 0 { revision } else { 0 };
-        (self.open, self.until, self.attempt) = (0, None, attempt);
+        if !self.is_empty() {
+            self.attempt = revision;
+        }
+        (self.open, self.until, self.sleep) = (0, None, 0);
     }
 
     /// The session has ended: nothing can be answered any more.
@@ -173,11 +179,13 @@ impl WaitTotals {
             SessionEvent::QuestionWithdrawn { asked } => self.question_ends(*asked, revision),
             SessionEvent::SleepStarted { until, .. } => {
                 add(&mut self.open, 1);
-                self.until = Some(*until);
+                (self.until, self.sleep) = (Some(*until), revision);
             }
             SessionEvent::SleepEnded { start, .. } if *start > self.attempt => {
                 self.open = self.open.saturating_sub(1);
-                self.until = None;
+                if *start == self.sleep {
+                    (self.until, self.sleep) = (None, 0);
+                }
             }
             _ => {}
         }
@@ -188,12 +196,17 @@ impl WaitTotals {
         add(&mut self.open, 1);
         let name = cut(&question.identity.to_string(), HEAD_ID);
         if question.again {
-            let known = self.oldest.iter_mut().find(|known| known.name == name);
-            known.into_iter().for_each(|known| known.revision = revision);
+            // Names that differ only after 64 bytes are asked again in the same order.
+            let named = self.oldest.iter_mut().filter(|known| known.name == name);
+            if let Some(known) = named.min_by_key(|known| known.revision) {
+                known.revision = revision;
+            }
             return;
         }
+        // An older question that is not named would be missing between them.
+        let are_all_named = u64::try_from(self.oldest.len()).is_ok_and(|named| named >= self.questions);
         add(&mut self.questions, 1);
-        if self.oldest.len() < NAMED_QUESTIONS {
+        if are_all_named && self.oldest.len() < NAMED_QUESTIONS {
             self.oldest.push(OpenQuestion { name, revision, at });
         }
     }

@@ -53,9 +53,9 @@ pub(super) async fn inherit(
     events: Vec<SessionEvent>,
 ) -> Result<Tip> {
     engine.check_open()?;
-    if let Some(other) =
-        events.iter().find(|event| !matches!(event.kind(), EventKind::Inherited | EventKind::StepValue))
-    {
+    let is_inherited =
+        |kind| matches!(kind, EventKind::Inherited | EventKind::StepValue | EventKind::ItemValue);
+    if let Some(other) = events.iter().find(|event| !is_inherited(event.kind())) {
         return Err(SessionError::InvalidArgument { what: format!("`{}` is not inherited", other.kind()) });
     }
     let decide = |head: &Head| {

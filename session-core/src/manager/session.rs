@@ -13,7 +13,8 @@ use super::locked_session::LockedSession;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
 use super::work_events::{
-    changes_questions, check_step_event, check_work_event, durability_of, ends_step, merged, starts_step,
+    changes_questions, check_begun, check_step_event, check_work_event, durability_of, ends_step, merged,
+    starts_step,
 };
 use crate::cancellation::CancellationToken;
 use crate::code::ErrorCode;
@@ -260,16 +261,20 @@ impl Session {
     /// result is `false`. On return the batch survives power loss.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
+    /// `INVALID_ARGUMENT` for any other event, or ends in `begun`; those of [`Session`].
     pub async fn move_items(&self, ended: Vec<SessionEvent>, begun: ItemMoves) -> Result<(Tip, bool)> {
         for event in &ended {
             check_step_event(event, ends_step, "does not end an item")?;
         }
+        check_begun(&begun)?;
         let mut begins = false;
         let tip = self
             .append(Durability::Flushed, |head| {
                 let Lifecycle { requests, step_refused, .. } = &head.lifecycle;
-                let is_pausing = requests.pause.is_some() && self.owned.request_handling().work_pauses();
+                // A pending cancel comes first, as where a step starts.
+                let is_pausing = requests.pause.is_some()
+                    && requests.cancel.is_none()
+                    && self.owned.request_handling().work_pauses();
                 begins = matches!(head.state(), SessionState::Running { .. }) && !is_pausing && !step_refused;
                 Ok(merged(&ended, begins.then_some(&begun)))
             })

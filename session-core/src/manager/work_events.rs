@@ -93,12 +93,22 @@ pub(super) const fn changes_questions(event: &SessionEvent) -> bool {
     matches!(event.kind(), EventKind::Asked | EventKind::Answered | EventKind::QuestionWithdrawn)
 }
 
+/// Checks items that begin: where they cannot, ends among them would be lost with them.
+pub(super) fn check_begun(begun: &ItemMoves) -> Result<()> {
+    let ItemMoves { each: _, total: _, done, failed, skipped, begun: _, too_long: _ } = begun;
+    if done.is_empty() && failed.is_empty() && skipped.is_empty() {
+        return Ok(());
+    }
+    Err(SessionError::InvalidArgument { what: "the items that begin end others".to_owned() })
+}
+
 /// Returns the events, with items that begin in the last one of the same `each`.
 pub(super) fn merged(ended: &[SessionEvent], begun: Option<&ItemMoves>) -> Vec<SessionEvent> {
     let mut events = ended.to_vec();
     let Some(begun) = begun.filter(|begun| !begun.begun.is_empty()) else { return events };
     match events.last_mut() {
         Some(SessionEvent::ItemsMoved { moves }) if moves.each == begun.each => {
+            moves.total = begun.total.or(moves.total);
             moves.begun.clone_from(&begun.begun);
         }
         _ => events.push(SessionEvent::ItemsMoved { moves: begun.clone() }),

@@ -609,6 +609,7 @@ fn durable_steps_are_shown_until_something_is_reported() {
             because: StepReason::First,
             reruns: 0,
             command: None,
+            inputs: Vec::new(),
         });
         log.head.tip.revision
     };

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use session_core::backend::{Envelope, Sum};
 use session_core::{
-    Changes, Evidence, ExecutionMode, Failure, FailureCause, Head, LockFolderId, Origin, PauseReason,
-    ProgressReport, Record, SessionConfig, SessionEvent, SessionId, SessionSummary, StepIdentity, StepReason,
-    Stop, StopSource, limits,
+    Changes, Evidence, ExecutionMode, Failure, FailureCause, Head, ItemFailure, ItemMoves, ItemStart,
+    LockFolderId, Origin, PauseReason, ProgressReport, Question, Record, SessionConfig, SessionEvent,
+    SessionId, SessionState, SessionSummary, StepIdentity, StepReason, Stop, StopSource, limits,
 };
 
 use crate::hostile;
 use crate::log::Log;
-use crate::oracle::{Model, Random, number, owner, seed};
+use crate::oracle::{Model, Random, instant, number, owner, seed};
+
+/// The bytes of text up to which no text is cut further: as in the core.
+const ALWAYS_FITS: usize = 1280;
 
 fn size(head: &Head) -> usize {
     serde_json::to_string(head).unwrap().len()
@@ -20,18 +23,29 @@ fn size(head: &Head) -> usize {
 
 /// The longest value for each field, in the order that leaves the largest head.
 fn largest() -> Log {
-    let long = "\"".repeat(200);
     let labels: BTreeMap<String, String> = [("k".to_owned(), "v".repeat(1024 - 8))].into();
-    let mut config = SessionConfig::new("\"".repeat(128)).name("\"".repeat(128));
     assert_eq!(serde_json::to_string(&labels).unwrap().len(), limits::LABEL_BYTES);
+    grown(&"\"".repeat(200), labels)
+}
+
+/// The largest head with few texts: what remains for them always fits.
+fn largest_of_numbers() -> Log {
+    grown("t", (0..limits::LABELS).map(|n| (format!("{n}"), "v".to_owned())).collect())
+}
+
+/// Each field with this text, as far as it may have it.
+fn grown(text: &str, labels: BTreeMap<String, String>) -> Log {
+    let (long, name) = (text.to_owned(), text.chars().take(128).collect::<String>());
+    let id = |letter: &str| letter.repeat(text.len().min(64));
+    let mut config = SessionConfig::new(&name).name(&name);
     config.labels = labels;
-    config.mode = ExecutionMode::Worktree { name: "\"".repeat(128) };
+    config.mode = ExecutionMode::Worktree { name };
     config.parent = Some(SessionId::random());
     config.retry_of = Some(SessionId::random());
     config.line = Some(SessionId::random());
     config.max_iterations = Some(u64::MAX);
     let mut large = owner(0);
-    (large.host, large.machine, large.boot) = ("h".repeat(99), "m".repeat(64), "b".repeat(64));
+    (large.host, large.machine, large.boot) = (id("h"), id("m"), id("b"));
     (large.pid, large.start_time) = (u32::MAX, u64::MAX);
     (large.lock_folder, large.pid_namespace) = (Some(LockFolderId::random()), Some(u64::MAX));
     let mut grown = Log::new();
@@ -75,17 +89,44 @@ fn largest() -> Log {
         (Some(u64::MAX), Some(u64::MAX), Some(u64::MAX));
     grown.push(SessionEvent::ProgressReported { report });
     grown.push(SessionEvent::StepStarted {
-        step: StepIdentity::keyed("\"".repeat(limits::NAME_CHARS), "\"".repeat(limits::STEP_KEY_BYTES)),
+        step: StepIdentity::keyed(long.chars().take(limits::NAME_CHARS).collect::<String>(), &long),
         fingerprint: long.clone(),
         because: StepReason::First,
         reruns: u64::MAX,
         command: Some(long.clone()),
+        inputs: Vec::new(),
     });
+    push_items_and_waits(&mut grown, &long);
     let (name, code) = ("n".to_owned(), "STEP_CHANGED".to_owned());
     grown.push(SessionEvent::StepRefused { name, code, message: long.clone() });
     grown.push(SessionEvent::PauseRequested { reason: long.clone(), by: long.clone() });
     grown.push(SessionEvent::CancelRequested { reason: long.clone(), by: long, force: true });
     grown
+}
+
+/// Adds the items and waits of which a head names most.
+fn push_items_and_waits(log: &mut Log, long: &str) {
+    let name: String = long.chars().take(limits::NAME_CHARS).collect();
+    let step = || StepIdentity::keyed(name.clone(), long);
+    log.push(SessionEvent::EachStarted {
+        step: step(),
+        fingerprint: long.to_owned(),
+        reruns: u64::MAX,
+        done: u64::MAX,
+        command: Some(long.to_owned()),
+    });
+    let moves = ItemMoves {
+        each: log.revision(),
+        total: Some(u64::MAX),
+        failed: vec![ItemFailure { item: 1, ..ItemFailure::default() }],
+        begun: vec![ItemStart { item: 2, identity: None }],
+        ..ItemMoves::default()
+    };
+    log.push(SessionEvent::ItemsMoved { moves });
+    for _ in 0..9 {
+        log.push(SessionEvent::Asked { question: Box::new(Question::new(step(), long)) });
+    }
+    log.push(SessionEvent::SleepStarted { step: step(), until: instant(7) });
 }
 
 /// Returns the head after one more event, when each number that counts up has its largest value.
@@ -105,6 +146,19 @@ fn after_long_life(log: &Log, event: SessionEvent) -> Head {
         "/steps/completed",
         "/steps/failed",
         "/steps/open",
+        "/items/open",
+        "/items/each",
+        "/items/done",
+        "/items/failed",
+        "/items/total",
+        "/waits/questions",
+        "/waits/oldest/0/revision",
+        "/waits/oldest/1/revision",
+        "/waits/oldest/2/revision",
+        "/waits/oldest/3/revision",
+        "/waits/open",
+        "/waits/sleep",
+        "/waits/changed",
         "/checkpoint",
     ] {
         if let Some(number) = json.pointer_mut(path) {
@@ -114,6 +168,9 @@ fn after_long_life(log: &Log, event: SessionEvent) -> Head {
     json["tip"]["revision"] = json!(u64::MAX - 1);
     json["lifecycle"]["attempt"] = json!(u32::MAX);
     json["deaths"] = json!(u32::MAX);
+    if let Some(waits) = json.get_mut("waits") {
+        waits["attempt"] = json!(u64::MAX);
+    }
     let mut head: Head = serde_json::from_value(json).unwrap();
     let (attempt, at) = (head.lifecycle.attempt_for(event.kind()), head.updated_at);
     let envelope = Envelope { seq: u64::MAX, at, attempt, flushed: u64::MAX - 1 };
@@ -121,14 +178,14 @@ fn after_long_life(log: &Log, event: SessionEvent) -> Head {
     head
 }
 
-#[test]
-fn the_largest_possible_head_fits() {
-    let long = || "\"".repeat(200);
+/// Returns the heads of every state that grow out of such a log.
+fn in_every_state(running: &Log, long: &str) -> Vec<Head> {
+    let long = || long.to_owned();
     let note = || SessionEvent::Noted { kind: "v.n".to_owned(), data: json!(null) };
     let created = {
         let mut created = Log::new();
         let Some(SessionEvent::Created { config, creator, origin, .. }) =
-            largest().read().first().map(|record| record.event.clone())
+            running.read().first().map(|record| record.event.clone())
         else {
             unreachable!()
         };
@@ -136,7 +193,6 @@ fn the_largest_possible_head_fits() {
         created.push(SessionEvent::CancelRequested { reason: long(), by: long(), force: true });
         created
     };
-    let running = largest();
     let mut unowned = running.clone();
     unowned.push(SessionEvent::Interrupted { evidence: Evidence::Forced { by: long() } });
     let mut paused = running.clone();
@@ -151,23 +207,40 @@ fn the_largest_possible_head_fits() {
     (summary.lines_added, summary.lines_removed, summary.commits) = (u64::MAX, u64::MAX, u64::MAX);
     summary.duration_ms = u64::MAX;
     let failed = || SessionEvent::Failed { error: Failure::new(FailureCause::Timeout, long()) };
-    for (log, last) in [
+    let ends = [
         (&created, note()),
         (&created, failed()),
-        (&running, note()),
-        (&running, failed()),
-        (&running, SessionEvent::Cancelled { reason: long() }),
+        (running, note()),
+        (running, failed()),
+        (running, SessionEvent::Cancelled { reason: long() }),
         (&paused, note()),
         (&unowned, SessionEvent::ResumeRequested { by: long() }),
         (&again, SessionEvent::Completed { summary }),
-    ] {
-        let head = after_long_life(log, last);
+    ];
+    ends.into_iter().map(|(log, last)| after_long_life(log, last)).collect()
+}
+
+#[test]
+fn the_largest_possible_head_fits() {
+    for head in in_every_state(&largest(), &"\"".repeat(200)) {
         let (state, size) = (head.state().name(), size(&head));
         println!("{state}: at most {size} bytes, {} of them texts", texts(&head));
         assert!(size <= limits::HEAD_BYTES, "{state}: {size} bytes");
-        // With the 1280 bytes of text below which no text is cut further.
-        assert!(size - texts(&head) <= limits::HEAD_BYTES - 1280, "{state}");
     }
+}
+
+#[test]
+fn the_largest_numbers_leave_room_for_short_texts() {
+    let mut room = usize::MAX;
+    for head in in_every_state(&largest_of_numbers(), "t") {
+        let (state, size) = (head.state().name(), size(&head));
+        if matches!(head.state(), SessionState::Running { .. } | SessionState::Paused { .. }) {
+            assert_eq!(head.waits.oldest.len(), 4, "{state}");
+        }
+        room = room.min(limits::HEAD_BYTES - (size - texts(&head)));
+        println!("{state}: {size} bytes, {} of them texts, room for {room}", texts(&head));
+    }
+    assert!(room >= ALWAYS_FITS, "{room} bytes are left");
 }
 
 /// Returns the size of the texts that a log can choose, as JSON.
@@ -182,6 +255,11 @@ fn texts(head: &Head) -> usize {
         "/progress/step",
         "/progress/phase",
         "/steps/newest",
+        "/items/newest",
+        "/waits/oldest/0/name",
+        "/waits/oldest/1/name",
+        "/waits/oldest/2/name",
+        "/waits/oldest/3/name",
         "/creator/host",
         "/creator/machine",
         "/creator/boot",

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use session_core::{
-    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, InheritedStep, Interruption,
-    Origin, Owner, OwnerLoss, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId,
-    SessionSummary, StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, limits,
+    Answer, Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, InheritedItem,
+    InheritedStep, InputFile, Interruption, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Origin, Owner,
+    OwnerLoss, PauseReason, ProgressReport, Question, SessionConfig, SessionEvent, SessionId, SessionSummary,
+    StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, Timestamp, limits,
 };
 
 use crate::oracle::{Random, Step};
@@ -135,6 +136,38 @@ fn identity(random: &mut Random) -> StepIdentity {
     } else {
         StepIdentity::keyed(name, plain(random, limits::STEP_KEY_BYTES))
     }
+}
+
+fn choice(random: &mut Random) -> String {
+    let choice = plain(random, limits::STEP_BYTES);
+    if choice.is_empty() { "c".to_owned() } else { choice }
+}
+
+/// Returns text, or bytes that are none: each has a form of its own.
+fn bytes(random: &mut Random) -> Vec<u8> {
+    let length = [0, 1, 300, limits::VALUE_PART_BYTES][random.below(4)];
+    let bytes = random.next().to_le_bytes();
+    if random.below(2) == 0 {
+        text(random).into_bytes()
+    } else {
+        bytes.iter().copied().cycle().take(length).collect()
+    }
+}
+
+fn inputs(random: &mut Random) -> Vec<InputFile> {
+    let mut input = || InputFile { path: text(random).into_bytes(), digest: "0f".repeat(16) };
+    (0..3).map(|_| input()).collect()
+}
+
+fn item(random: &mut Random) -> ItemIdentity {
+    ItemIdentity { arg: text(random).into_bytes(), n: number(random).max(1) }
+}
+
+fn moment(random: &mut Random) -> Timestamp {
+    [i64::MIN, 0, i64::MAX, 1_795_253_400_000][random.below(4)..]
+        .iter()
+        .find_map(|millis| Timestamp::from_millis(*millis))
+        .expect("the last one is in range")
 }
 
 fn step_end(random: &mut Random) -> StepEnd {
@@ -305,9 +338,24 @@ fn of_step(random: &mut Random, event: SessionEvent) -> SessionEvent {
                 command: maybe(random, |random| within(random, limits::STEP_TEXT_BYTES)),
                 from: SessionId::random(),
                 at: inherited.at,
+                inputs: inputs(random),
                 outcome: match inherited.outcome {
                     StepOutcome::Completed(_) => StepOutcome::Completed(step_end(random)),
                     StepOutcome::Unknown { .. } => StepOutcome::Unknown { deaths: number(random) },
+                    StepOutcome::Items { .. } => StepOutcome::Items {
+                        items: (0..random.below(4))
+                            .map(|_| InheritedItem {
+                                item: number(random),
+                                identity: item(random),
+                                unknown: random.below(2) == 0,
+                                deaths: number(random),
+                            })
+                            .collect(),
+                    },
+                    StepOutcome::Answered { .. } => {
+                        StepOutcome::Answered { answer: text(random), by: text(random) }
+                    }
+                    StepOutcome::Slept => StepOutcome::Slept,
                 },
             }),
         },
@@ -317,17 +365,10 @@ fn of_step(random: &mut Random, event: SessionEvent) -> SessionEvent {
             because: StepReason::ALL[random.below(StepReason::ALL.len())],
             reruns: number(random),
             command: maybe(random, |random| within(random, limits::STEP_TEXT_BYTES)),
+            inputs: inputs(random),
         },
         SessionEvent::StepValue { .. } => {
-            let length = [0, 1, 300, limits::VALUE_PART_BYTES][random.below(4)];
-            let bytes = random.next().to_le_bytes();
-            // Text, or bytes that are none: each has a form of its own.
-            let part = if random.below(2) == 0 {
-                text(random).into_bytes()
-            } else {
-                bytes.iter().copied().cycle().take(length).collect()
-            };
-            SessionEvent::StepValue { start: number(random), part }
+            SessionEvent::StepValue { start: number(random), part: bytes(random) }
         }
         SessionEvent::StepCompleted { end, .. } => SessionEvent::StepCompleted {
             start: number(random),
@@ -349,6 +390,69 @@ fn of_step(random: &mut Random, event: SessionEvent) -> SessionEvent {
             code: within(random, limits::STEP_BYTES),
             message: within(random, limits::STEP_TEXT_BYTES),
         },
+        other => of_wait(random, other),
+    }
+}
+
+/// Fills the event of an `each`, a question or a sleep, except for what the machine reads.
+fn of_wait(random: &mut Random, event: SessionEvent) -> SessionEvent {
+    match event {
+        SessionEvent::EachStarted { .. } => SessionEvent::EachStarted {
+            step: identity(random),
+            fingerprint: within(random, limits::STEP_KEY_BYTES),
+            reruns: number(random),
+            done: number(random),
+            command: maybe(random, |random| within(random, limits::STEP_TEXT_BYTES)),
+        },
+        SessionEvent::ItemsMoved { moves } => {
+            let numbers = |random: &mut Random| (0..random.below(4)).map(|_| number(random)).collect();
+            let failed = |random: &mut Random| ItemFailure {
+                item: number(random),
+                exit_code: maybe(random, code),
+                signal: maybe(random, code),
+                unknown: random.below(2) == 0,
+                error: maybe(random, |random| within(random, limits::STEP_TEXT_BYTES)),
+            };
+            let begun =
+                |random: &mut Random| ItemStart { item: number(random), identity: maybe(random, item) };
+            let moves = ItemMoves {
+                each: number(random),
+                total: maybe(random, number),
+                done: numbers(random),
+                failed: (0..random.below(4)).map(|_| failed(random)).collect(),
+                skipped: numbers(random),
+                begun: moves.begun.iter().map(|_| begun(random)).collect(),
+            };
+            SessionEvent::ItemsMoved { moves }
+        }
+        SessionEvent::ItemValue { .. } => {
+            SessionEvent::ItemValue { each: number(random), item: number(random), part: bytes(random) }
+        }
+        SessionEvent::Asked { .. } => {
+            let choices: Vec<String> = (0..random.below(4)).map(|_| choice(random)).collect();
+            let mut question = Question::new(identity(random), within(random, limits::STEP_TEXT_BYTES));
+            question.default = match choices.last() {
+                Some(choice) => maybe(random, |_| choice.clone()),
+                None => maybe(random, text),
+            };
+            (question.choices, question.again) = (choices, random.below(2) == 0);
+            question.default_at = maybe(random, moment);
+            SessionEvent::Asked { question: Box::new(question) }
+        }
+        SessionEvent::Answered { answer, .. } => SessionEvent::Answered {
+            answer: Box::new(Answer {
+                identity: identity(random),
+                value: text(random),
+                asked: answer.asked.map(|_| number(random)),
+            }),
+            by: text(random),
+            default: random.below(2) == 0,
+        },
+        SessionEvent::QuestionWithdrawn { .. } => SessionEvent::QuestionWithdrawn { asked: number(random) },
+        SessionEvent::SleepStarted { .. } => {
+            SessionEvent::SleepStarted { step: identity(random), until: moment(random) }
+        }
+        SessionEvent::SleepEnded { passed, .. } => SessionEvent::SleepEnded { start: number(random), passed },
         other => other,
     }
 }

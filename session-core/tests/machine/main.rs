@@ -16,3 +16,4 @@ mod regressions;
 mod replay;
 mod steps;
 mod table;
+mod waits;

@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use serde_json::json;
 use session_core::backend::{Lifecycle, Sum};
 use session_core::{
-    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, InheritedStep, Interruption,
-    Owner, OwnerLoss, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
-    SessionState, SessionSummary, StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, Stop,
-    StopSource, Timestamp, TransitionError,
+    Answer, Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, InheritedItem,
+    InheritedStep, Interruption, ItemIdentity, ItemMoves, ItemStart, Owner, OwnerLoss, PauseReason,
+    ProgressReport, Question, Record, SessionConfig, SessionEvent, SessionId, SessionState, SessionSummary,
+    StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, Stop, StopSource, Timestamp,
+    TransitionError,
 };
 
 /// Sections 5 and 8 of the design, row by row: event | who | allowed in | if | leads to | and then.
@@ -29,12 +30,20 @@ step_value          | O   | Created Running Paused | missing   | same      | too
 step_completed      | O   | Running Paused         |           | same      |
 step_failed         | O   | Running Paused         |           | same      |
 step_refused        | O   | Running Paused         |           | same      | refused
+each_started        | O   | Running                | unrefused | same      |
+items_moved         | O   | Running Paused         | beginning | same      |
+item_value          | O   | Created Running Paused | missing   | same      | took_over
+asked               | O   | Running                | unrefused | same      |
+answered            | A   | Created Running Paused | complete  | same      |
+question_withdrawn  | O   | Running Paused         |           | same      |
+sleep_started       | O   | Running                | unrefused | same      |
+sleep_ended         | O   | Running Paused         |           | same      |
 noted               | O A | Created Running Paused |           | same      |
 pause_requested     | A   | Running                |           | same      | pause_pending
 resume_requested    | A   | Paused                 |           | same      | resume_pending
 cancel_requested    | A   | Created Running Paused |           | same      | cancel_pending
 stop_requested      | O   | Running Paused         |           | same      | stop_pending
-input_provided      | A   | Paused                 | awaiting  | same      | answered
+input_provided      | A   | Paused                 | awaiting  | same      | input
 paused              | O   | Running                |           | Paused    | clear
 interrupted         | P   | Running Paused         | owned     | Paused    | lost unowned close
 resumed             | O U | Paused                 |           | Running   | afresh owned clear
@@ -96,11 +105,12 @@ fn forms(event: &str) -> u8 {
         "cancel_requested"
         | "checkpoint_saved"
         | "iteration_completed"
-        | "inherited"
         | "step_completed"
-        | "step_failed" => 2,
-        "created" => 3,
-        "command_executed" | "failed" => 5,
+        | "step_failed"
+        | "answered"
+        | "sleep_ended" => 2,
+        "created" | "items_moved" => 3,
+        "command_executed" | "failed" | "inherited" => 5,
         _ => 1,
     }
 }
@@ -108,6 +118,8 @@ fn forms(event: &str) -> u8 {
 pub(crate) const DEATHS: u8 = 3;
 const DROPPED: u8 = 4;
 const STOPPED: u8 = 7;
+/// The first form of `items_moved` in which an item begins.
+const BEGINS: u8 = 1;
 
 impl Step {
     pub(crate) fn kind(self) -> &'static str {
@@ -207,6 +219,7 @@ impl Step {
                 because: StepReason::First,
                 reruns: 0,
                 command: None,
+                inputs: Vec::new(),
             },
             "step_value" => SessionEvent::StepValue { start: 2, part: b"v".to_vec() },
             "step_completed" => {
@@ -222,6 +235,37 @@ impl Step {
                 code: "STEP_CHANGED".to_owned(),
                 message: "why".to_owned(),
             },
+            _ => self.event_of_wait(),
+        }
+    }
+
+    fn event_of_wait(self) -> SessionEvent {
+        let identity = || StepIdentity::nth("deploy", 1);
+        match self.kind() {
+            "each_started" => SessionEvent::EachStarted {
+                step: StepIdentity::nth("all", 1),
+                fingerprint: "f".to_owned(),
+                reruns: 0,
+                done: 0,
+                command: None,
+            },
+            "items_moved" => {
+                let ended = if self.form == 1 { vec![] } else { vec![1] };
+                let begun =
+                    if self.form < BEGINS { vec![] } else { vec![ItemStart { item: 2, identity: None }] };
+                let moves = ItemMoves { each: 2, done: ended, begun, ..ItemMoves::default() };
+                SessionEvent::ItemsMoved { moves }
+            }
+            "item_value" => SessionEvent::ItemValue { each: 2, item: 1, part: b"v".to_vec() },
+            "asked" => SessionEvent::Asked { question: Box::new(Question::new(identity(), "Deploy?")) },
+            "answered" => {
+                let asked = (self.form == 1).then_some(2);
+                let answer = Box::new(Answer { identity: identity(), value: "yes".to_owned(), asked });
+                SessionEvent::Answered { answer, by: "a".to_owned(), default: false }
+            }
+            "question_withdrawn" => SessionEvent::QuestionWithdrawn { asked: 2 },
+            "sleep_started" => SessionEvent::SleepStarted { step: identity(), until: instant(9) },
+            "sleep_ended" => SessionEvent::SleepEnded { start: 2, passed: self.form == 0 },
             other => unreachable!("{other} is not in the table"),
         }
     }
@@ -240,8 +284,10 @@ impl Step {
     }
 }
 
-/// Returns a step that was completed in an earlier session, or whose end is unknown.
+/// Returns what was completed, begun, answered or slept in an earlier session.
 fn inherited(form: u8) -> InheritedStep {
+    let identity = ItemIdentity { arg: b"a".to_vec(), n: 1 };
+    let item = InheritedItem { item: 1, identity, unknown: false, deaths: 0 };
     InheritedStep {
         step: StepIdentity::nth("build", 1),
         fingerprint: "f".to_owned(),
@@ -249,10 +295,13 @@ fn inherited(form: u8) -> InheritedStep {
         command: None,
         from: SessionId::from_bytes([7; 16]),
         at: instant(0),
-        outcome: if form == 0 {
-            StepOutcome::Completed(StepEnd::default())
-        } else {
-            StepOutcome::Unknown { deaths: 1 }
+        inputs: Vec::new(),
+        outcome: match form {
+            0 => StepOutcome::Completed(StepEnd::default()),
+            1 => StepOutcome::Unknown { deaths: 1 },
+            2 => StepOutcome::Items { items: vec![item] },
+            3 => StepOutcome::Answered { answer: "yes".to_owned(), by: "a".to_owned() },
+            _ => StepOutcome::Slept,
         },
     }
 }
@@ -295,7 +344,9 @@ pub(crate) enum Refusal {
 /// Translates a refusal of the machine under test into the oracle's words.
 pub(crate) fn refusal(rejected: &TransitionError) -> Refusal {
     match rejected {
-        TransitionError::IllegalTransition { .. } | TransitionError::Iteration { .. } => Refusal::Illegal,
+        TransitionError::IllegalTransition { .. }
+        | TransitionError::Iteration { .. }
+        | TransitionError::ItemBegins { .. } => Refusal::Illegal,
         TransitionError::Fenced { .. } => Refusal::Fenced,
         TransitionError::Attempt { .. } => Refusal::Attempt,
         other => unreachable!("{other:?} is not about the machine"),
@@ -386,6 +437,8 @@ impl Model {
             "succeeded" => succeeded && self.owner.is_none(),
             "complete" => self.missing == 0,
             "missing" => self.state != "Created" || self.missing > 0,
+            // "paused: ends only", and "after a refusal no further step of the attempt starts".
+            "beginning" => step.form < BEGINS || (self.state == "Running" && !self.refused),
             other => unreachable!("condition {other}"),
         };
         if !row.allowed.contains(&self.state) || !holds {
@@ -457,7 +510,7 @@ impl Model {
                 "cancel_pending" => {
                     next.cancel_pending = Some(self.cancel_pending == Some(true) || step.form == 1);
                 }
-                "answered" => next.answered = true,
+                "input" => next.answered = true,
                 "clear" => (next.pause_pending, next.resume_pending, next.answered) = (false, false, false),
                 "ended" => {
                     next = Self {

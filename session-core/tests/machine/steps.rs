@@ -23,7 +23,7 @@ fn running() -> Log {
 
 fn start(step: StepIdentity) -> SessionEvent {
     let (fingerprint, because) = ("f".to_owned(), StepReason::First);
-    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command: None }
+    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command: None, inputs: Vec::new() }
 }
 
 fn complete(skipped: bool) -> SessionEvent {
@@ -48,6 +48,7 @@ fn inherit(outcome: StepOutcome) -> SessionEvent {
         command: None,
         from: SessionId::from_bytes([7; 16]),
         at: instant(0),
+        inputs: Vec::new(),
         outcome,
     };
     SessionEvent::Inherited { step: Box::new(step) }

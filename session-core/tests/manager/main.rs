@@ -17,4 +17,5 @@ mod recovery;
 mod regressions;
 mod run;
 mod steps;
+mod waits;
 mod wrapper;

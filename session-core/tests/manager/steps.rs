@@ -19,7 +19,8 @@ async fn started(manager: &InMemorySessionManager) -> Session {
 
 fn start(n: u64) -> SessionEvent {
     let (step, fingerprint) = (StepIdentity::nth("build", n), "f".to_owned());
-    SessionEvent::StepStarted { step, fingerprint, because: StepReason::First, reruns: 0, command: None }
+    let (because, inputs) = (StepReason::First, Vec::new());
+    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command: None, inputs }
 }
 
 fn complete(start: u64) -> SessionEvent {
@@ -43,6 +44,7 @@ fn inherit(from: SessionId) -> SessionEvent {
         command: None,
         from,
         at: Timestamp::from_millis(1_795_253_400_000).unwrap(),
+        inputs: Vec::new(),
         outcome: StepOutcome::Completed(StepEnd::default()),
     };
     SessionEvent::Inherited { step: Box::new(step) }

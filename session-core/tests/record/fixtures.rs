@@ -530,6 +530,7 @@ fn steps() -> Vec<SessionEvent> {
         because,
         reruns,
         command: command.map(str::to_owned),
+        inputs: Vec::new(),
     };
     let complete = |start, end| SessionEvent::StepCompleted { start, end };
     let fail = |start, failure| SessionEvent::StepFailed { start, failure };
@@ -584,7 +585,8 @@ fn inherited() -> Vec<SessionEvent> {
     let from: SessionId = "cccccccc-2222-4333-8444-555555555555".parse().unwrap();
     let inherit = |step, at, outcome| {
         let (fingerprint, reruns) = ("b7a1f0c95e2d4386a1f42c5b8e907d13".to_owned(), 0);
-        let step = InheritedStep { step, fingerprint, reruns, command: None, from, at: instant(at), outcome };
+        let (at, inputs) = (instant(at), Vec::new());
+        let step = InheritedStep { step, fingerprint, reruns, command: None, from, at, inputs, outcome };
         SessionEvent::Inherited { step: Box::new(step) }
     };
     let mut config = SessionConfig::new("run").name("release").retry_of(from);
@@ -597,6 +599,7 @@ fn inherited() -> Vec<SessionEvent> {
         command: Some("./check".to_owned()),
         from,
         at: instant(20),
+        inputs: Vec::new(),
         outcome: completed(StepEnd { exit_code: 3, duration_ms: 5, ..StepEnd::default() }),
     };
     vec![

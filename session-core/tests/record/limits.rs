@@ -214,12 +214,13 @@ fn steps_and_phases_have_256_bytes() {
 
 fn step(step: StepIdentity, fingerprint: &str, command: Option<String>) -> SessionEvent {
     let (fingerprint, because) = (fingerprint.to_owned(), StepReason::First);
-    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command }
+    SessionEvent::StepStarted { step, fingerprint, because, reruns: 0, command, inputs: Vec::new() }
 }
 
 fn inherited(step: StepIdentity, fingerprint: &str, command: Option<String>) -> SessionEvent {
     let (fingerprint, outcome) = (fingerprint.to_owned(), StepOutcome::Unknown { deaths: 0 });
-    let step = InheritedStep { step, fingerprint, reruns: 0, command, from: id(2), at: instant(1), outcome };
+    let (from, at, inputs) = (id(2), instant(1), Vec::new());
+    let step = InheritedStep { step, fingerprint, reruns: 0, command, from, at, inputs, outcome };
     SessionEvent::Inherited { step: Box::new(step) }
 }
 

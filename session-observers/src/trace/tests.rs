@@ -126,6 +126,7 @@ fn steps_are_logged_without_their_commands_and_values() {
         because,
         reruns: 0,
         command: Some("make secret".into()),
+        inputs: Vec::new(),
     };
     let inherited = |outcome| {
         let step = InheritedStep {
@@ -135,6 +136,7 @@ fn steps_are_logged_without_their_commands_and_values() {
             command: Some("./secret".into()),
             from: context().session,
             at: context().at,
+            inputs: Vec::new(),
             outcome,
         };
         SessionEvent::Inherited { step: Box::new(step) }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use session_core::backend::{Batch, Expected, Sum, Tip};
 use session_core::{
-    Durability, Owner, SessionConfig, SessionEvent, SessionFilter, SessionId, StateName, StepOutcome,
-    StorageError,
+    Durability, Owner, PauseReason, SessionConfig, SessionEvent, SessionFilter, SessionId, StateName,
+    StepOutcome, StorageError,
 };
 
 use super::{Handle, all_heads, check_absent, check_reads, limit, open_handles};
@@ -137,14 +137,26 @@ impl Model {
             let state = log.head().state().name();
             let (revision, open) = (log.revision(), log.head().steps.open);
             let (lacks, refused) = (log.head().lifecycle.to_inherit > 0, log.head().lifecycle.step_refused);
-            match (self.random.below(12), state) {
+            let wait = log.head().waits.changed;
+            match (self.random.below(18), state) {
                 (_, StateName::Completed | StateName::Failed | StateName::Cancelled) => &mut log,
                 (0 | 1, StateName::Created) if lacks => log.inherited(StepOutcome::Unknown { deaths: 0 }),
+                (3, StateName::Created) if lacks => log.item_value(revision, 1),
+                (12, StateName::Created) if lacks => log.inherited(logs::inherited_items()),
+                (13, StateName::Created) if lacks => log.inherited(logs::inherited_answer()),
+                (14, StateName::Running) if !refused => log.each_started().items_begun(revision + 1, [1, 2]),
+                (15, StateName::Running) if !refused => log.items_moved(revision, 1),
+                (16, StateName::Running) if !refused => log.asked().sleep_started(),
+                (15 | 16, StateName::Paused) if log.head().lifecycle.owner.is_some() => {
+                    log.item_failed(revision, 1).sleep_ended(revision, true).question_withdrawn(wait)
+                }
+                (17, _) if !lacks => log.answered((wait > 0).then_some(wait)),
                 (2, StateName::Created) if lacks => log.step_value(revision, "a part"),
                 (5, StateName::Running) if !refused => log.completed_step(),
                 (6, StateName::Running) if !refused => log.step_started(),
                 (7, StateName::Running) if open > 0 => log.step_failed(revision),
                 (8, StateName::Running) => log.step_refused(),
+                (9, StateName::Running) => log.paused(PauseReason::Requested("a break".into())),
                 (3, StateName::Running) if refused => log.failed(),
                 (0, StateName::Created) => log.push(SessionEvent::Started { owner: owner_of(id) }),
                 (1, StateName::Running) => log.interrupted(),

@@ -1,6 +1,7 @@
 //! Valid logs for tests: sealed by the core's chain, checked by its state machine, with the head of every revision.
 
 mod samples;
+mod steps;
 
 use std::sync::Arc;
 
@@ -9,13 +10,13 @@ use session_core::backend::{
     Batch, Chain, DecodeError, Expected, FORMAT, SessionStorage, SessionStorageExt as _, Tip, UnsealedRecord,
 };
 use session_core::{
-    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, InheritedStep,
-    LockFolderId, Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary,
-    StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, StorageError, StoredRecord, Timestamp,
-    TransitionError,
+    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, LockFolderId, Owner,
+    PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary, StorageError,
+    StoredRecord, Timestamp, TransitionError,
 };
 
 pub use self::samples::{in_state, of_every_kind};
+pub use self::steps::{inherited_answer, inherited_items};
 
 /// The time of record 1.
 const FIRST: i64 = 1_795_253_400_123;
@@ -235,61 +236,6 @@ impl Log {
             .file(FileChange::modified(format!("src/{number} é.rs")).lines(2, 3))
             .commit(Commit::new(format!("{number:040x}"), "Do a part of it"));
         self.push(SessionEvent::IterationCompleted { number, changes })
-    }
-
-    /// Adds `inherited`, of a step with this outcome.
-    ///
-    /// # Panics
-    /// If no inherited record is missing.
-    pub fn inherited(&mut self, outcome: StepOutcome) -> &mut Self {
-        let step = InheritedStep {
-            step: StepIdentity::keyed("load", format!("part {} é", self.revision())),
-            fingerprint: format!("{:032x}", self.revision()),
-            reruns: 1,
-            command: Some("./load".into()),
-            from: SessionId::from_bytes(*b"0123456789abcdef"),
-            at: Timestamp::from_millis(FIRST).expect("the time is in range"),
-            outcome,
-        };
-        self.push(SessionEvent::Inherited { step: Box::new(step) })
-    }
-
-    /// Adds the next step: `step_started`, two parts of its value, and `step_completed`.
-    pub fn completed_step(&mut self) -> &mut Self {
-        self.step_started();
-        let start = self.revision();
-        self.step_value(start, "1.2 é\u{202e}\n").step_value(start, b"\xff\0");
-        let end = StepEnd { duration_ms: 5, value_bytes: Some(12), ..StepEnd::default() };
-        self.push(SessionEvent::StepCompleted { start, end })
-    }
-
-    /// Adds `step_started`, of the next step.
-    pub fn step_started(&mut self) -> &mut Self {
-        let steps = &self.head().steps;
-        self.push(SessionEvent::StepStarted {
-            step: StepIdentity::nth("build", 1 + steps.completed + steps.failed + steps.open),
-            fingerprint: format!("{:032x}", self.revision()),
-            because: StepReason::First,
-            reruns: 0,
-            command: Some("make -j8".into()),
-        })
-    }
-
-    /// Adds `step_value`.
-    pub fn step_value(&mut self, start: u64, part: impl AsRef<[u8]>) -> &mut Self {
-        self.push(SessionEvent::StepValue { start, part: part.as_ref().to_vec() })
-    }
-
-    /// Adds `step_failed`, with an unknown outcome.
-    pub fn step_failed(&mut self, start: u64) -> &mut Self {
-        let failure = StepFailure { signal: Some(15), unknown: true, ..StepFailure::default() };
-        self.push(SessionEvent::StepFailed { start, failure })
-    }
-
-    /// Adds `step_refused`.
-    pub fn step_refused(&mut self) -> &mut Self {
-        let (name, code) = ("build".into(), "STEP_CHANGED".into());
-        self.push(SessionEvent::StepRefused { name, code, message: "it would run another command".into() })
     }
 
     /// Adds `paused`.

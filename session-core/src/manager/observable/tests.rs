@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::SessionError;
+use crate::event::StepIdentity;
 use crate::manager::MockSessionManager;
 use crate::reason::FailureCause;
 use crate::record::Sum;
@@ -12,6 +13,10 @@ fn id() -> SessionId {
 
 fn value() -> SessionEvent {
     SessionEvent::StepValue { start: 2, part: b"v".to_vec() }
+}
+
+fn answer() -> Answer {
+    Answer { identity: StepIdentity::nth("deploy", 1), value: "yes".to_owned(), asked: Some(9) }
 }
 
 fn refused<T>() -> Result<T> {
@@ -44,7 +49,7 @@ async fn every_call_is_forwarded_with_its_result() {
         expect_cancel_session(at, request) if *at == id() && request.reason == "enough";
         expect_fail_session(at, error) if *at == id() && error.message == "bad";
         expect_complete_session(at, summary) if *at == id() && *summary == SessionSummary::default();
-        expect_provide_input(at, value) if *at == id() && *value == 42;
+        expect_append_answer(at, known, given) if *at == id() && *known == 9 && *given == answer();
         expect_get_state(at) if *at == id();
         expect_get_progress(at) if *at == id();
         expect_get_head(at) if *at == id();
@@ -82,7 +87,7 @@ async fn every_call_is_forwarded_with_its_result() {
         request_resume(id());
         fail_session(id(), Failure::new(FailureCause::Work, "bad"));
         complete_session(id(), SessionSummary::default());
-        provide_input(id(), 42.into());
+        append_answer(id(), 9, answer());
         get_state(id());
         get_progress(id());
         get_head(id());
