@@ -74,26 +74,25 @@ pub(crate) enum ItemEnd {
 
 /// The result of an `each` so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EachReport {
+pub(crate) struct EachReport {
     /// Items in the input.
-    pub total: u64,
+    pub(crate) total: u64,
     /// Items that were recorded as done before.
-    pub before: u64,
+    pub(crate) before: u64,
     /// Items that were done now.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Items that failed, and were not run again, or whose end is unknown.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Items that an earlier run did not have.
-    pub new: u64,
+    pub(crate) new: u64,
     /// Items of earlier runs that the input does not have.
-    pub vanished: u64,
+    pub(crate) vanished: u64,
     /// The first ones of these, for people.
-    pub vanished_names: Vec<String>,
+    pub(crate) vanished_names: Vec<String>,
     /// Items that were not run, because others failed.
-    pub not_run: u64,
+    pub(crate) not_run: u64,
     /// `true` if the values together are longer than 16 MiB: there is none then.
-    pub too_long: bool,
+    pub(crate) too_long: bool,
 }
 
 /// An `each` that runs. Dropped with open items, their ends are unknown.
@@ -351,9 +350,9 @@ impl OpenEach {
     /// # Errors
     /// If it could not be recorded: then no step of the attempt starts any more, and the session fails.
     pub(crate) async fn advance(&mut self) -> Result<Vec<BegunItem>, StepError> {
-        self.release_delayed();
-        let begun = self.next_begun();
+        // First: a failure may be the one after which no item begins.
         let (mut events, has_ends) = self.end_events();
+        let begun = self.next_begun();
         if events.is_empty() && begun.is_empty() {
             return Ok(Vec::new());
         }
@@ -527,7 +526,10 @@ impl OpenEach {
             }
         };
         let decided = tokio::select! {
-            () = due => return Ok(()),
+            () = due => {
+                self.release_delayed();
+                return Ok(());
+            }
             resumed = self.session.resumed(), if self.is_held => {
                 resumed?;
                 self.is_held = false;

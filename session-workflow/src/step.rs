@@ -11,6 +11,7 @@ use session_core::{Session, StepFailure, Timestamp, WorkError};
 
 use crate::ask::Ask;
 use crate::decisions::{OnChange, OnUnknown};
+use crate::each_work::{Each, Item};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
 use crate::sleep::{Sleep, WakeUp};
@@ -28,6 +29,8 @@ use crate::steps::{BegunStep, OpenStep, RecordedEnd, StepRequest, Steps};
 ///     // Runs once. After a crash, the next attempt gets the recorded value.
 ///     let version: String = session.step("version", async || Ok("1.4.0".to_owned())).await?;
 ///     session.step("publish", async || Ok(println!("publishing {version}"))).retries(3).await?;
+///     let sizes: Vec<usize> = session.each("check", ["a.md", "b.md"], async |item| Ok(item.text.len())).jobs(4).await?;
+///     assert_eq!(sizes, [4, 4]);
 ///     Ok(version)
 /// }).await?;
 /// assert_eq!(report.state.name().name(), "completed");
@@ -40,6 +43,22 @@ pub trait SessionSteps {
     fn step<F, Fut, T>(&self, name: impl Into<String>, work: F) -> Step<'_, F>
     where
         F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T, WorkError>> + Send,
+        T: Serialize + DeserializeOwned + Send;
+
+    /// Creates work that runs when it is awaited: once for each of the items, and never again for one that is recorded as done.
+    /// Its values are recorded as JSON, up to 16 MiB together, and returned in the order of the items.
+    ///
+    /// After a crash at most as many items are unknown as run concurrently; they are run again by default. Equal items differ by
+    /// their order.
+    fn each<F, Fut, T>(
+        &self,
+        name: impl Into<String>,
+        items: impl IntoIterator<Item = impl Into<String>>,
+        work: F,
+    ) -> Each<'_, F, T>
+    where
+        F: FnMut(Item) -> Fut + Send,
         Fut: Future<Output = Result<T, WorkError>> + Send,
         T: Serialize + DeserializeOwned + Send;
 
@@ -57,6 +76,20 @@ pub trait SessionSteps {
 }
 
 impl SessionSteps for Session {
+    fn each<F, Fut, T>(
+        &self,
+        name: impl Into<String>,
+        items: impl IntoIterator<Item = impl Into<String>>,
+        work: F,
+    ) -> Each<'_, F, T>
+    where
+        F: FnMut(Item) -> Fut + Send,
+        Fut: Future<Output = Result<T, WorkError>> + Send,
+        T: Serialize + DeserializeOwned + Send,
+    {
+        Each::new(self, name.into(), items.into_iter().map(Into::into).collect(), work)
+    }
+
     fn ask(&self, name: impl Into<String>, question: impl Into<String>) -> Ask<'_> {
         Ask::new(self, name.into(), question.into())
     }

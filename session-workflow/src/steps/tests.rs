@@ -224,10 +224,77 @@ async fn a_step_open_at_three_deaths_is_not_run_again_by_itself() {
             session = next_attempt(&manager, session, Evidence::Shutdown).await;
         }
     }
-    assert_eq!(refusal(&session, request("publish", "upload")).await.0, ErrorCode::StepUnknown);
+    let unanswerable = StepRequest { can_ask: false, ..request("publish", "upload") };
+    assert_eq!(refusal(&session, unanswerable).await.0, ErrorCode::StepUnknown);
     let session = next_attempt(&manager, session, Evidence::Shutdown).await;
     Steps::of(&session).decide(Decisions::new().unknown("publish", OnUnknown::Rerun));
     run(&session, "publish", "upload").await.complete(0).await.unwrap();
+}
+
+/// Waits until the session has a question without an answer, and answers it.
+async fn answer_next(manager: &InMemorySessionManager, session: &Session, name: &str, value: &str) {
+    let mut view = session.watch();
+    while view.borrow_and_update().waits.questions == 0 {
+        view.changed().await.unwrap();
+    }
+    crate::answer(manager, session.id(), crate::AnswerTo::Named(name.to_owned()), value).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_decides_about_a_step_open_at_three_deaths() {
+    let manager = InMemorySessionManager::new();
+    let mut session = session(&manager).await;
+    for _ in 0..3 {
+        std::mem::forget(run(&session, "publish", "upload").await);
+        session = next_attempt(&manager, session, Evidence::LockReleased).await;
+    }
+    let (open, ()) =
+        tokio::join!(run(&session, "publish", "upload"), answer_next(&manager, &session, "publish", "rerun"));
+    open.complete(0).await.unwrap();
+    let head = session.head();
+    assert_eq!((head.waits.questions, head.waits.open), (0, 0));
+    replay(&next_attempt(&manager, session, Evidence::Shutdown).await, "publish", "upload").await;
+}
+
+#[tokio::test]
+async fn each_answer_about_an_unknown_end_has_its_effect() {
+    for (value, runs) in [("rerun", true), ("skip", false), ("fail", false)] {
+        let manager = InMemorySessionManager::new();
+        let session = session(&manager).await;
+        run(&session, "publish", "upload").await.fail(unknown()).await.unwrap();
+        let asking = StepRequest { on_unknown: OnUnknown::Ask, ..request("publish", "upload") };
+        let (begun, ()) =
+            tokio::join!(begin(&session, asking), answer_next(&manager, &session, "publish", value));
+        match begun {
+            Ok(BegunStep::Run(_)) => assert!(runs, "{value}"),
+            Ok(BegunStep::Replay(recorded)) => assert!(recorded.end.skipped && value == "skip", "{value}"),
+            Err(error) => assert_eq!((error.code(), value), (ErrorCode::StepUnknown, "fail")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_end_holds_for_the_same_inputs_only() {
+    let manager = InMemorySessionManager::new();
+    let session = session(&manager).await;
+    let with = |digest: &str| StepRequest {
+        inputs: vec![InputFile { path: b"a.md".to_vec(), digest: digest.to_owned() }],
+        ..request("check", "x")
+    };
+    let BegunStep::Run(open) = begin(&session, with("1")).await.unwrap() else { panic!("it is the first") };
+    let first_key = open.key();
+    open.complete(0).await.unwrap();
+    let session = next_attempt(&manager, session, Evidence::Shutdown).await;
+    let BegunStep::Replay(_) = begin(&session, with("1")).await.unwrap() else { panic!("nothing changed") };
+    let session = next_attempt(&manager, session, Evidence::Shutdown).await;
+    let BegunStep::Run(open) = begin(&session, with("2")).await.unwrap() else { panic!("it changed") };
+    assert_eq!((open.because(), open.why()), (StepReason::Input, Some("its input `a.md` has changed")));
+    assert_ne!(open.key(), first_key, "it is run again on purpose");
+    open.complete(0).await.unwrap();
+    // Of a log that is read again, and after a decision of a person.
+    let session = next_attempt(&manager, session, Evidence::Shutdown).await;
+    Steps::of(&session).decide(Decisions::new().changed("check", OnChange::Keep));
+    let BegunStep::Replay(_) = begin(&session, with("3")).await.unwrap() else { panic!("a person kept it") };
 }
 
 #[tokio::test]
@@ -239,8 +306,8 @@ async fn a_dropped_step_is_unknown_and_its_name_is_free() {
     assert_eq!(again.because(), StepReason::Unknown);
     again.complete(0).await.unwrap();
     session.complete(SessionSummary::new()).await.unwrap();
-    let table = WorkflowState::read(&manager, session.id()).await.unwrap();
-    assert!(table.get(&StepIdentity::nth("publish", 1)).unwrap().is_completed());
+    let state = WorkflowState::read(&manager, session.id()).await.unwrap();
+    assert!(state.steps().get(&StepIdentity::nth("publish", 1)).unwrap().is_completed());
     assert_eq!(manager.get_head(session.id()).await.unwrap().steps.open, 0);
 }
 
@@ -378,8 +445,8 @@ async fn the_table_of_a_log_is_that_of_its_owner() {
     let read = WorkflowState::read(&manager, session.id()).await.unwrap();
     let owned = Steps::of(&session);
     let owned = owned.state();
-    for (step, status) in read.in_order() {
-        let mut known = owned.table.get(step).unwrap().clone();
+    for (step, status) in read.steps().in_order() {
+        let mut known = owned.workflow.steps.get(step).unwrap().clone();
         // The owner takes the time before the record is sealed.
         known.started_at = status.started_at;
         if let (StepState::Completed { at, .. }, StepState::Completed { at: found, .. }) =
@@ -392,7 +459,7 @@ async fn the_table_of_a_log_is_that_of_its_owner() {
         }
         assert_eq!(&known, status, "{step}");
     }
-    assert_eq!(read.in_order().len(), 4);
+    assert_eq!(read.steps().in_order().len(), 4);
 }
 
 #[tokio::test]
@@ -404,18 +471,18 @@ async fn the_table_names_open_and_refused_steps_and_the_next_one() {
     let open = run(&session, "publish", "send").await;
     let session = next_attempt(&manager, session, Evidence::LockReleased).await;
     let id = session.id();
-    let table = WorkflowState::read(&manager, id).await.unwrap();
-    let was_open = |name| table.get(&StepIdentity::nth(name, 1)).unwrap().was_open;
+    let state = WorkflowState::read(&manager, id).await.unwrap();
+    let was_open = |name| state.steps().get(&StepIdentity::nth(name, 1)).unwrap().was_open;
     assert_eq!([was_open("build"), was_open("cut"), was_open("publish")], [false, false, true]);
-    assert_eq!((table.next(), table.refusal()), (Some(&StepIdentity::nth("cut", 1)), None));
+    assert_eq!((state.next(), state.refusal()), (Some(&StepIdentity::nth("cut", 1)), None));
     drop(open);
 
     assert_eq!(refusal(&session, request("build", "make -j8")).await.0, ErrorCode::StepChanged);
-    let table = WorkflowState::read(&manager, id).await.unwrap();
-    let refused = table.refusal().unwrap();
+    let state = WorkflowState::read(&manager, id).await.unwrap();
+    let refused = state.refusal().unwrap();
     assert_eq!((refused.name.as_str(), refused.code.as_str()), ("build", "STEP_CHANGED"));
     let session = next_attempt(&manager, session, Evidence::LockReleased).await;
-    let table = WorkflowState::read(&manager, id).await.unwrap();
-    assert_eq!(table.refusal(), None, "it is that of a former attempt");
+    let state = WorkflowState::read(&manager, id).await.unwrap();
+    assert_eq!(state.refusal(), None, "it is that of a former attempt");
     drop(session);
 }
