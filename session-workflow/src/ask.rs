@@ -248,7 +248,12 @@ impl OpenQuestion {
         self.is_over = true;
         let mut state = self.steps.state();
         state.question_names.close(&self.identity);
-        state.question_names.used(&self.identity, unkept);
+        if unkept.is_some() && state.workflow.questions.get(&self.identity).is_none() {
+            // Given up before it was recorded: it used no number.
+            state.question_names.unused(&self.identity);
+        } else {
+            state.question_names.used(&self.identity, unkept);
+        }
         drop(state);
         self.steps.notify_names();
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use session_core::limits::{STEP_TEXT_BYTES, VALUE_BYTES, VALUE_PART_BYTES};
 use session_core::text::{escape_bytes, visible};
 use session_core::{
-    ErrorCode, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Session, SessionEvent, StepIdentity,
-    StepReason,
+    ErrorCode, ItemFailure, ItemIdentity, ItemMoves, ItemStart, PauseReason, Session, SessionEvent,
+    SessionState, StepIdentity, StepReason,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -377,12 +377,32 @@ impl OpenEach {
         self.is_held = !begins && !begun.is_empty();
         if self.is_held {
             begun.into_iter().rev().for_each(|number| self.pending.push_front(number));
-            // A step that was refused elsewhere in the program ends this, too.
-            self.check_refusal();
+            self.hold().await?;
             return Ok(Vec::new());
         }
         let begun: Vec<BegunItem> = begun.into_iter().filter_map(|number| self.begun(number)).collect();
         Ok(begun)
+    }
+
+    /// Pauses the session if that was requested of its work, and ends this if a step was refused elsewhere in the program.
+    async fn hold(&mut self) -> Result<(), StepError> {
+        self.check_refusal();
+        let head = self.session.head();
+        if head.lifecycle.step_refused {
+            let (code, message) = (ErrorCode::WorkFailed, "a step was refused".to_owned());
+            self.error.get_or_insert(StepError::AfterRefusal { code, message });
+        }
+        if let (SessionState::Running { .. }, Some(pause)) = (head.state(), &head.lifecycle.requests.pause) {
+            self.session.pause(PauseReason::Requested(pause.reason.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets no further item begin: its client is gone.
+    pub(crate) fn stop(&mut self) {
+        self.pending.clear();
+        self.delayed.clear();
+        self.questions.abort_all();
     }
 
     fn check_refusal(&mut self) {
@@ -618,7 +638,12 @@ impl Drop for OpenEach {
             let mut state = self.steps.state();
             state.each_names.close(&self.each);
             let unkept = !self.report_is_final(&open);
-            state.each_names.used(&self.each, unkept.then(|| self.request.fingerprint.clone()));
+            if state.workflow.eaches.get(&self.each).is_none() {
+                // Given up before it was recorded: it used no number.
+                state.each_names.unused(&self.each);
+            } else {
+                state.each_names.used(&self.each, unkept.then(|| self.request.fingerprint.clone()));
+            }
         }
         self.steps.notify_names();
         if open.is_empty() {

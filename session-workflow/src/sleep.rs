@@ -141,7 +141,12 @@ impl OpenSleep {
         self.is_over = true;
         let mut state = self.steps.state();
         state.sleep_names.close(&self.step);
-        state.sleep_names.used(&self.step, unkept);
+        if unkept.is_some() && state.workflow.sleeps.get(&self.step).is_none() {
+            // Given up before it was recorded: it used no number.
+            state.sleep_names.unused(&self.step);
+        } else {
+            state.sleep_names.used(&self.step, unkept);
+        }
         drop(state);
         self.steps.notify_names();
     }

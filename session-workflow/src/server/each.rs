@@ -23,6 +23,8 @@ use crate::protocol::{
 };
 use crate::steps::Steps;
 
+/// Messages that are read before what they say is recorded: an input without an end must not hold that up.
+const ARRIVED: usize = 64;
 /// Most items that may run at a time.
 const MAX_JOBS: usize = 10_000;
 
@@ -83,7 +85,8 @@ where
         asked_about: &mut mpsc::UnboundedReceiver<session_core::StepIdentity>,
     ) -> Result<(), Stopped> {
         // What has arrived already is in the same record.
-        while let Some(message) = self.connection.arrived_message().await? {
+        for _ in 0..ARRIVED {
+            let Some(message) = self.connection.arrived_message().await? else { break };
             self.on_message(each, outputs, message).await?;
         }
         if each.can_advance() {
@@ -155,8 +158,13 @@ where
     }
 
     /// Ends the processes of an `each` whose client is gone. Only then is its name free.
-    async fn abandon(&self, each: OpenEach, variable: &str) {
+    async fn abandon(&self, mut each: OpenEach, variable: &str) {
         each.set_ending();
+        each.stop();
+        // What its client reported before it went has ended.
+        if let Err(error) = each.advance().await {
+            tracing::debug!(session = %self.session.id(), %error, "could not record the last ends of items");
+        }
         let EndedProcesses { left, separate: _ } = self.program.end_processes(variable, true).await;
         if !left.is_empty() {
             let message = format!(
@@ -222,7 +230,11 @@ impl From<StepError> for Stopped {
 
 fn request(message: EachMessage, can_ask: bool) -> EachRequest {
     EachRequest {
-        fingerprint: Fingerprint::of_command(message.argv.iter().map(|argument| argument.as_bytes()), None),
+        // An item that was done without its value has none: that is another each.
+        fingerprint: Fingerprint::of_command(
+            message.argv.iter().map(|argument| argument.as_bytes()),
+            message.values.then_some("values"),
+        ),
         command: Some(command_line(&message.argv)),
         name: message.name,
         key: message.key,

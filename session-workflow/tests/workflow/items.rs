@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use session_core::{
-    ErrorCode, Evidence, InMemorySessionManager, PauseReason, Session, SessionEvent, SessionManager as _,
-    SessionSummary, StepIdentity,
+    ErrorCode, Evidence, InMemorySessionManager, PauseReason, RequestHandling, Session, SessionEvent,
+    SessionManager as _, SessionState, SessionSummary, StepIdentity,
 };
 use session_workflow::{
     AnswerTo, Decisions, ItemState, OnChange, OnUnknown, SessionSteps as _, Steps, WorkflowState, answer,
@@ -331,4 +331,43 @@ async fn a_retry_takes_over_done_and_unknown_items() {
     run(&session, &names, 8, &[names[7]]).await;
     let session = retry(&manager, session).await;
     assert_eq!(run(&session, &names, 8, &[]).await, (vec![items[7].clone()], None));
+}
+
+#[tokio::test]
+async fn a_requested_pause_holds_the_next_item() {
+    let manager = InMemorySessionManager::new();
+    let session = session(&manager).await;
+    session.set_request_handling(RequestHandling::AtNextCall);
+    let gate = tokio::sync::Semaphore::new(0);
+    let each = session.each("check", ["a", "b"], async |_| {
+        gate.acquire().await.unwrap().forget();
+        Ok(())
+    });
+    let (done, ()) = tokio::join!(each.into_future(), async {
+        until(&session, |head| head.items.open == 1).await;
+        manager.pause_session(session.id(), "lunch".to_owned()).await.unwrap();
+        gate.add_permits(2);
+        until(&session, |head| matches!(head.state(), SessionState::Paused { .. })).await;
+        assert_eq!((session.head().items.done, session.head().items.open), (1, 0));
+        session.resume().await.unwrap();
+    });
+    done.map(drop).unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_step_ends_the_each() {
+    let manager = InMemorySessionManager::new();
+    let session = session(&manager).await;
+    let gate = tokio::sync::Semaphore::new(0);
+    let each = session.each("check", ["a", "b"], async |_| {
+        gate.acquire().await.unwrap().forget();
+        Ok(())
+    });
+    let (done, ()) = tokio::join!(each.into_future(), async {
+        until(&session, |head| head.items.open == 1).await;
+        session.refuse_step("other", ErrorCode::StepOpen, "it is open").await.unwrap();
+        gate.add_permits(2);
+    });
+    assert!(matches!(done.map(drop), Err(session_workflow::StepError::AfterRefusal { .. })));
+    assert_eq!((session.head().items.done, session.head().items.open), (1, 0));
 }
