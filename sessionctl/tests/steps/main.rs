@@ -4,6 +4,7 @@
 
 mod attempts;
 mod clients;
+mod each_rounds;
 mod ends;
 mod fixture;
 mod look;
