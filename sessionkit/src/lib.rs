@@ -128,12 +128,13 @@ pub mod manager {
 /// The parts of a log, and what is derived from them.
 pub mod log {
     pub use session_core::{
-        ChangeKind, Changes, Commit, EventKind, Evidence, ExecutedCommand, ExecutionMode, FailureCause,
-        FailureError, FileChange, InheritedStep, Input, InstanceId, Interruption, InvalidId,
-        InvalidTimestamp, LockFolderId, Origin, Owner, OwnerLoss, PauseReason, PersistedSession,
-        ProgressReport, Record, Requests, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome,
-        StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp, Totals, TransitionError,
-        WorkHistory,
+        Answer, ChangeKind, Changes, Commit, EventKind, Evidence, ExecutedCommand, ExecutionMode,
+        FailureCause, FailureError, FileChange, InheritedItem, InheritedStep, Input, InputFile, InstanceId,
+        Interruption, InvalidId, InvalidTimestamp, ItemFailure, ItemIdentity, ItemMoves, ItemStart,
+        ItemTotals, LockFolderId, OpenQuestion, Origin, Owner, OwnerLoss, PauseReason, PersistedSession,
+        ProgressReport, Question, Record, Requests, StepEnd, StepFailure, StepIdentity, StepOccurrence,
+        StepOutcome, StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp, Totals,
+        TransitionError, WaitTotals, WorkHistory,
     };
 }
 

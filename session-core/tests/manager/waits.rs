@@ -222,9 +222,9 @@ async fn with_an_item(manager: &InMemorySessionManager) -> Session {
 /// Returns the records of items after a revision.
 async fn moves_after(session: &Session, revision: u64) -> Vec<ItemMoves> {
     let records = session.read_log(revision).await.unwrap();
-    let moves = |record: Record| match record.event {
-        SessionEvent::ItemsMoved { moves } => Some(moves),
-        _ => None,
+    let moves = |record: Record| {
+        let SessionEvent::ItemsMoved { moves } = record.event else { return None };
+        Some(moves)
     };
     records.into_iter().filter_map(moves).collect()
 }
