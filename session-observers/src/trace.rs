@@ -15,9 +15,9 @@ use tracing::{Level, debug, error, info, trace, warn};
 /// |---|---|
 /// | error | `failed` |
 /// | warn | `interrupted`; refused steps; missed events; sessions that could not be recovered |
-/// | info | all other state changes and requests for them; recoveries |
-/// | debug | iterations, steps, commands, analyses, checkpoints, notes, kinds of a newer version |
-/// | trace | progress, parts of values of steps |
+/// | info | all other state changes and requests for them; questions and answers; recoveries |
+/// | debug | iterations, steps, sleeps, commands, analyses, checkpoints, notes, kinds of a newer version |
+/// | trace | progress, items, parts of values |
 ///
 /// Control characters in texts are escaped. Command lines, values (checkpoints, results, answers, notes, values of
 /// steps) and the reasons of refusals, which quote command lines, are not logged, because they may hold secrets; they are in the session's log, which only its user can read.

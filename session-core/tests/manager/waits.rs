@@ -279,6 +279,15 @@ async fn an_end_and_the_next_beginning_are_one_flushed_batch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_total_is_recorded_with_the_last_end() {
+    let world = World::default();
+    let session = with_an_item(&world.process().await).await;
+    session.move_items(done(1), ItemMoves { total: Some(1), ..begin(&[]) }).await.unwrap();
+    assert_eq!((session.head().items.done, session.head().items.total), (1, Some(1)));
+    assert_eq!(session.head().tip.revision, 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn items_of_two_eachs_are_two_records() {
     let world = World::default();
     let session = with_an_item(&world.process().await).await;
