@@ -1,4 +1,4 @@
-//! What a session takes over from the one that it retries: the payload of `inherited`.
+//! Steps, items, answers and sleeps that a session takes over from the one that it retries: the payload of `inherited`.
 
 use serde::{Deserialize, Serialize};
 

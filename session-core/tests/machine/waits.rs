@@ -284,7 +284,8 @@ fn answers_of_a_former_attempt_leave_open_waits() {
     assert_eq!(waits(&log), (1, 0, 9));
 }
 
-/// What a former attempt waited for was told from the present ones only where a question was open at its end.
+/// The revision at which the attempt began was recorded only where a question was open then: the end of a sleep of a former
+/// attempt closed a question of this one.
 #[test]
 fn sleeps_of_a_former_attempt_leave_open_waits() {
     let mut log = running();
