@@ -431,6 +431,7 @@ fn wait_scripts() -> [Script; 2] {
                             unknown: true,
                             deaths: 2,
                         }],
+                        too_long: true,
                     }),
                     SessionEvent::ItemValue { each: 2, item: 1, part: b"1.2".to_vec() },
                     inherited(StepOutcome::Answered { answer: "yes".into(), by: "me".into() }),

@@ -180,7 +180,7 @@ fn detail(event: &SessionEvent) -> Option<String> {
             let outcome = match &step.outcome {
                 StepOutcome::Completed(end) => step_end(*end),
                 StepOutcome::Unknown { .. } => "end unknown".to_owned(),
-                StepOutcome::Items { items } => format!("{} items", items.len()),
+                StepOutcome::Items { items, .. } => format!("{} items", items.len()),
                 StepOutcome::Answered { answer, by } => format!("{answer} (by {by})"),
                 StepOutcome::Slept => "slept".to_owned(),
             };
