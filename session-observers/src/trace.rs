@@ -180,7 +180,7 @@ fn detail(event: &SessionEvent) -> Option<String> {
             let outcome = match &step.outcome {
                 StepOutcome::Completed(end) => step_end(*end),
                 StepOutcome::Unknown { .. } => "end unknown".to_owned(),
-                StepOutcome::Items { items } => items_inherited(items),
+                StepOutcome::Items { items, .. } => items_inherited(items),
                 StepOutcome::Answered { by, .. } => format!("answered by {by}"),
                 StepOutcome::Slept => "slept".to_owned(),
             };

@@ -351,6 +351,7 @@ fn of_step(random: &mut Random, event: SessionEvent) -> SessionEvent {
                                 deaths: number(random),
                             })
                             .collect(),
+                        too_long: random.below(2) == 0,
                     },
                     StepOutcome::Answered { .. } => {
                         StepOutcome::Answered { answer: text(random), by: text(random) }

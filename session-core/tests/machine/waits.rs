@@ -395,7 +395,7 @@ fn values_of_inherited_items_are_part_of_what_is_missing() {
     };
     let value = || SessionEvent::ItemValue { each: 2, item: 1, part: b"v".to_vec() };
     let mut log = created(3);
-    log.push(inherit(StepOutcome::Items { items: Vec::new() })).push(value());
+    log.push(inherit(StepOutcome::Items { items: Vec::new(), too_long: false })).push(value());
     let error = log.offer(answer(None)).unwrap_err();
     assert!(matches!(error, TransitionError::IllegalTransition { .. }), "it has not all of them: {error:?}");
     log.push(inherit(StepOutcome::Slept));

@@ -177,7 +177,7 @@ async fn values_of_items_are_inherited() {
         from: first,
         at: Timestamp::from_millis(1_795_253_400_000).unwrap(),
         inputs: Vec::new(),
-        outcome: StepOutcome::Items { items },
+        outcome: StepOutcome::Items { items, too_long: false },
     };
     let events = vec![
         SessionEvent::Inherited { step: Box::new(step) },

@@ -337,7 +337,7 @@ fn items_have_128_kibibytes_and_occurrences_from_1() {
             from: id(2),
             at: instant(1),
             inputs: Vec::new(),
-            outcome: StepOutcome::Items { items },
+            outcome: StepOutcome::Items { items, too_long: false },
         };
         SessionEvent::Inherited { step: Box::new(step) }
     };

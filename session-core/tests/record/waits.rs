@@ -161,7 +161,7 @@ pub(crate) fn inherited() -> Vec<SessionEvent> {
     ];
     vec![
         SessionEvent::Created { format: 1, config, creator: owner(0), origin: None, inherits: 5 },
-        inherit(StepIdentity::nth("convert", 1), Vec::new(), StepOutcome::Items { items }),
+        inherit(StepIdentity::nth("convert", 1), Vec::new(), StepOutcome::Items { items, too_long: false }),
         SessionEvent::ItemValue { each: 2, item: 1, part: b"1.2\n".to_vec() },
         inherit(
             StepIdentity::nth("deploy", 1),

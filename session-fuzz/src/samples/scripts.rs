@@ -208,6 +208,7 @@ fn of_waits() -> [Script; 2] {
             (
                 vec![
                     inherited(StepOutcome::Items {
+                        too_long: true,
                         items: vec![InheritedItem {
                             item: 1,
                             identity: item(b"a"),

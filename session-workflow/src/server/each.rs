@@ -125,6 +125,7 @@ where
                 }
             }
             ClientMessage::ItemsEnd {} => each.end_input(),
+            ClientMessage::EachStop {} => each.stop(),
             ClientMessage::ItemPart(ItemPart { item, part: Part(bytes) }) => {
                 let output = outputs.entry(item).or_default();
                 // One byte more than a value may have is enough to know that it is too long.
