@@ -422,6 +422,7 @@ fn of_wait(random: &mut Random, event: SessionEvent) -> SessionEvent {
                 done: numbers(random),
                 failed: (0..random.below(4)).map(|_| failed(random)).collect(),
                 skipped: numbers(random),
+                too_long: random.below(2) == 0,
                 begun: moves.begun.iter().map(|_| begun(random)).collect(),
             };
             SessionEvent::ItemsMoved { moves }

@@ -47,6 +47,7 @@ fn moved(each: u64, [done, failed, skipped, begun]: [u64; 4]) -> SessionEvent {
         done: (1..=done).collect(),
         failed: (1..=failed).map(|item| ItemFailure { item, ..ItemFailure::default() }).collect(),
         skipped: (1..=skipped).collect(),
+        too_long: false,
         begun: (1..=begun).map(start).collect(),
     };
     SessionEvent::ItemsMoved { moves }
