@@ -76,7 +76,8 @@ fn waits(args: &Ask, asked: &Asked) -> String {
 /// Returns the line about an answer that did not come from a person just now.
 fn note(answered: &Answered) -> Option<String> {
     let Answered { answer, by, default, recorded } = answered;
-    match (recorded, default) {
+    // One that a retry took over says so only by its author.
+    match (recorded, *default || by == "default") {
         (true, true) => Some(format!("recorded before: `{answer}`, the default")),
         (true, false) => Some(format!("recorded before: `{answer}`, by {by}")),
         (false, true) => Some(format!("nobody answered in time: the default `{answer}` is used")),

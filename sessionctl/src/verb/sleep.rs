@@ -39,7 +39,8 @@ fn sleep(args: &Sleep, name: &str, end: SleepEnd) -> Result<()> {
     loop {
         match connection.receive()? {
             ServerMessage::Sleeping(Sleeping { until }) => {
-                if until.since(now()) > Duration::ZERO {
+                // One of no time ends with the next millisecond.
+                if until.since(now()) > Duration::from_millis(1) {
                     named.note(&format!("sleeps until {}", local_time(until)));
                 }
             }
