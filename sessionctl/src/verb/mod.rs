@@ -1,8 +1,11 @@
 //! The verbs, one file each. A verb resolves its arguments, calls a manager, prints, and returns its exit code.
 
+pub(crate) mod ask;
 pub(crate) mod attach;
 pub(crate) mod cancel;
+pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod each;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod gc;
@@ -23,6 +26,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod signal;
+pub(crate) mod sleep;
 pub(crate) mod step;
 pub(crate) mod steps;
 pub(crate) mod verify;

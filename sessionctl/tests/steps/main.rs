@@ -5,8 +5,11 @@
 mod attempts;
 mod clients;
 mod each_rounds;
+mod each;
+mod each_kills;
 mod ends;
 mod fixture;
+mod inputs;
 mod look;
 mod names;
 mod places;
@@ -14,3 +17,4 @@ mod places;
 mod rounds;
 mod step_rounds;
 mod values;
+mod waits;
