@@ -1,5 +1,6 @@
 //! Command-line arguments as typed. The verbs interpret them.
 
+mod answer;
 mod config;
 mod manage;
 mod run;
@@ -14,6 +15,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::log::Timestamp;
 
+pub(crate) use self::answer::{Answer, Answers};
 pub(crate) use self::config::{ConfigAction, ShowConfig};
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
@@ -152,6 +154,10 @@ pub(crate) enum Verb {
     Step(Box<Step>),
     /// List the steps of a session
     Steps(Steps),
+    /// Answer a question of a session
+    Answer(Answer),
+    /// List the questions that wait for an answer
+    Answers(Answers),
     /// Print the configuration
     #[command(subcommand)]
     Config(ConfigAction),
@@ -191,6 +197,8 @@ impl Verb {
             Self::Report(_) => "report",
             Self::Step(_) => "step",
             Self::Steps(_) => "steps",
+            Self::Answer(_) => "answer",
+            Self::Answers(_) => "answers",
             Self::Config(_) => "config",
         }
     }
@@ -247,6 +255,8 @@ impl Verb {
             | Self::Verify(_)
             | Self::Report(_)
             | Self::Steps(_)
+            | Self::Answer(_)
+            | Self::Answers(_)
             | Self::Config(_) => ExitCodes::Own,
         }
     }

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::log::{
-    Commit, ExecutionMode, FailureCause, OwnerLoss, PersistedSession, StepTotals, Timestamp, WorkHistory,
+    Commit, ExecutionMode, FailureCause, OwnerLoss, PersistedSession, StepTotals, Timestamp, WaitTotals,
+    WorkHistory,
 };
 use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
@@ -89,6 +90,8 @@ pub(crate) struct Session {
     progress: Option<Progress>,
     /// Its durable steps; null before the first one.
     steps: Option<Steps>,
+    /// What it waits for; null if it has no open question and no wake-up time.
+    waits: Option<Waits>,
     /// The owner; null if no process owns the session.
     owner: Option<OwnerJson>,
     /// The terminal of its program, if it can be attached to on this machine.
@@ -154,6 +157,31 @@ struct Steps {
     open: u64,
     /// The step that was started last.
     newest: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Waits {
+    /// Questions without an answer; `answers` lists them.
+    questions: u64,
+    /// The name of the oldest one, cut to 64 bytes.
+    oldest: Option<String>,
+    /// The time at which that one was asked.
+    asked_at: Option<Timestamp>,
+    /// The wake-up time of the sleep that was started last.
+    until: Option<Timestamp>,
+}
+
+impl Waits {
+    fn of(head: &Head) -> Option<Self> {
+        let WaitTotals { questions, oldest, until, .. } = &head.waits;
+        let (questions, until, oldest) = (*questions, *until, oldest.first());
+        (questions > 0 || until.is_some()).then(|| Self {
+            questions,
+            oldest: oldest.map(|oldest| oldest.name.clone()),
+            asked_at: oldest.map(|oldest| oldest.at),
+            until,
+        })
+    }
 }
 
 impl Steps {
@@ -280,6 +308,7 @@ impl Session {
                 eta_seconds: progress.eta_seconds,
             }),
             steps: Steps::of(&head),
+            waits: Waits::of(&head),
             owner: owner(&head, liveness),
             terminal: terminals.viewed(&head).map(|viewed| TerminalJson { viewed }),
             created_at: Some(head.created_at),

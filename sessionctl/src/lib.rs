@@ -54,6 +54,7 @@ mod unknown_owner;
 mod verb;
 mod verbose;
 mod viewer;
+mod waits;
 mod worktree;
 
 use std::ffi::OsString;
@@ -149,6 +150,8 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Report(args) => verb::report::run(args, context).await,
         Verb::Step(args) => verb::step::run(args),
         Verb::Steps(args) => verb::steps::run(args, context).await,
+        Verb::Answer(args) => verb::answer::run(args, context).await,
+        Verb::Answers(args) => verb::answers::run(args, context).await,
         Verb::Config(action) => verb::config::run(action, context),
     }
 }

@@ -101,6 +101,13 @@ pub(crate) fn session(
     page.text
 }
 
+/// Formats for what a session waits, as a line of its page.
+pub(crate) fn waits(sentence: &str, term: &Term) -> String {
+    let mut page = Page { text: String::new(), term };
+    page.line("waits", sentence);
+    page.text
+}
+
 /// Formats the work that the log of a session documents by name, as lines of its page. The commands of a session that
 /// runs a program are that program itself, which the page shows.
 pub(crate) fn history(head: &Head, history: &WorkHistory, term: &Term) -> String {

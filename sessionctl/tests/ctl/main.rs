@@ -8,6 +8,7 @@
 )]
 
 mod advice;
+mod answers;
 mod attach_security;
 mod backends;
 mod background;
@@ -57,3 +58,4 @@ mod tmux;
 mod unbuffered;
 mod verbs;
 mod verify;
+mod waiting;
