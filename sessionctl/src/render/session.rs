@@ -50,6 +50,7 @@ pub(crate) fn session(
             let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
             page.line("command", &args.join(" "));
             page.line("directory", &escape_bytes(origin.cwd.as_os_str()));
+            page.optional("on ask", origin.on_ask.as_deref());
         }
         None => page.line("operation", &config.operation),
     }

@@ -29,6 +29,7 @@ mod memory;
 mod migrate;
 mod names;
 mod nested;
+mod on_ask;
 mod outer_terminal;
 mod output;
 mod pipes;

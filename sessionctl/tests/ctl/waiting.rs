@@ -32,7 +32,7 @@ fn named(name: &str) -> SessionConfig {
 }
 
 /// A store with a client, for scripts as sessions; `None` where Python is missing.
-fn with_client() -> Option<Fixture> {
+pub(crate) fn with_client() -> Option<Fixture> {
     if !crate::tmux::has(&["python3"]) {
         eprintln!("not run: no python3 here");
         return None;
@@ -43,7 +43,7 @@ fn with_client() -> Option<Fixture> {
 }
 
 /// Starts a script as the session `it`, which asks whether to deploy.
-fn spawn_asking(fixture: &Fixture, options: &[&str]) -> Child {
+pub(crate) fn spawn_asking(fixture: &Fixture, options: &[&str]) -> Child {
     let script = r#"exec python3 client.py ask '{"name": "deploy", "question": "Deploy 1.4.0?", "choices": ["yes", "no"]}'"#;
     let words = [&["run", "--name", "it"], options, &["--", "sh", "-c", script]].concat();
     let mut command = fixture.command(words);
@@ -53,7 +53,7 @@ fn spawn_asking(fixture: &Fixture, options: &[&str]) -> Child {
     child
 }
 
-fn kill(child: &Child, signal: Signal) {
+pub(crate) fn kill(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
