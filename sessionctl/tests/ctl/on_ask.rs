@@ -5,6 +5,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::pty_pair::PtyPair;
 use crate::support::{Fixture, eventually};
 use crate::waiting::{kill, spawn_asking, with_client};
 
@@ -32,6 +33,32 @@ fn the_hook_gets_the_question_and_can_answer() {
     });
     assert_eq!(seen[0], expected);
     assert!(fixture.ctl(["show", "it"]).stdout.contains("cat >>seen"));
+}
+
+#[test]
+fn the_terminal_of_a_viewer_notifies_and_nothing_is_stored() {
+    let Some(fixture) = with_client() else { return };
+    let control = fixture.dir.path().join("control");
+    std::fs::create_dir(&control).unwrap();
+    let script = r#"python3 client.py ask \x27{"name": "deploy", "question": "Deploy\u001b]0;owned\u0007?"}\x27; read line"#;
+    std::fs::write(fixture.dir.path().join("script"), script.replace(r"\x27", "'")).unwrap();
+    let mut shell = crate::support::clean_command("env");
+    shell.env("SESSIONCTL_STORE", fixture.url()).current_dir(fixture.dir.path());
+    shell.env_remove("CI");
+    let program = format!("{} run --name it -- bash ./script 2>&3 3>&-", crate::support::BINARY);
+    let mut pty = PtyPair::start(&program, shell, &control, "run".to_owned());
+    pty.wait(b"\x1b]9;Session it asks `deploy`: Deploy ]0;owned ?\x07");
+    pty.wait(b"\x1b]777;notify;Session it;asks `deploy`: Deploy ]0;owned ?\x07");
+    fixture.ctl(["answer", "it", "yes"]).exits(0);
+    pty.wait(b"yes\r\n");
+    pty.type_bytes(b"\r");
+    pty.end();
+    let (results, got) = pty.finish();
+    assert_eq!(results.code, "0");
+    assert_eq!(results.before, results.after);
+    assert_eq!(got.windows(4).filter(|bytes| bytes == b"\x1b]9;").count(), 1);
+    let raw = fixture.ctl(["logs", "it", "--raw"]).exits(0).stdout;
+    assert!(raw.contains("yes") && !raw.contains("Session it"), "{raw:?}");
 }
 
 #[test]
