@@ -1,5 +1,6 @@
 //! Command-line arguments as typed. The verbs interpret them.
 
+mod answer;
 mod ask;
 mod config;
 mod each;
@@ -16,6 +17,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::log::Timestamp;
 
+pub(crate) use self::answer::{Answer, Answers};
 pub(crate) use self::ask::{Ask, Sleep, SleepEnd};
 pub(crate) use self::config::{ConfigAction, ShowConfig};
 pub(crate) use self::each::Each;
@@ -162,6 +164,10 @@ pub(crate) enum Verb {
     Sleep(Sleep),
     /// List the steps of a session
     Steps(Steps),
+    /// Answer a question of a session
+    Answer(Answer),
+    /// List the questions that wait for an answer
+    Answers(Answers),
     /// Print the configuration
     #[command(subcommand)]
     Config(ConfigAction),
@@ -204,6 +210,8 @@ impl Verb {
             Self::Ask(_) => "ask",
             Self::Sleep(_) => "sleep",
             Self::Steps(_) => "steps",
+            Self::Answer(_) => "answer",
+            Self::Answers(_) => "answers",
             Self::Config(_) => "config",
         }
     }
@@ -263,6 +271,8 @@ impl Verb {
             | Self::Verify(_)
             | Self::Report(_)
             | Self::Steps(_)
+            | Self::Answer(_)
+            | Self::Answers(_)
             | Self::Config(_) => ExitCodes::Own,
         }
     }

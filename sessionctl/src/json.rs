@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sessionkit::log::{
     Commit, ExecutionMode, FailureCause, ItemTotals, OwnerLoss, PersistedSession, StepTotals, Timestamp,
-    WorkHistory,
+    WaitTotals, WorkHistory,
 };
 use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
@@ -92,6 +92,8 @@ pub(crate) struct Session {
     steps: Option<Steps>,
     /// The items of its newest each; null before the first one.
     items: Option<Items>,
+    /// What it waits for; null if it has no open question and no wake-up time.
+    waits: Option<Waits>,
     /// The owner; null if no process owns the session.
     owner: Option<OwnerJson>,
     /// The terminal of its program, if it can be attached to on this machine.
@@ -157,6 +159,31 @@ struct Steps {
     open: u64,
     /// The step that was started last.
     newest: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Waits {
+    /// Questions without an answer; `answers` lists them.
+    questions: u64,
+    /// The name of the oldest one, cut to 64 bytes.
+    oldest: Option<String>,
+    /// The time at which that one was asked.
+    asked_at: Option<Timestamp>,
+    /// The wake-up time of the sleep that was started last.
+    until: Option<Timestamp>,
+}
+
+impl Waits {
+    fn of(head: &Head) -> Option<Self> {
+        let WaitTotals { questions, oldest, until, .. } = &head.waits;
+        let (questions, until, oldest) = (*questions, *until, oldest.first());
+        (questions > 0 || until.is_some()).then(|| Self {
+            questions,
+            oldest: oldest.map(|oldest| oldest.name.clone()),
+            asked_at: oldest.map(|oldest| oldest.at),
+            until,
+        })
+    }
 }
 
 impl Steps {
@@ -305,6 +332,7 @@ impl Session {
             }),
             steps: Steps::of(&head),
             items: Items::of(&head),
+            waits: Waits::of(&head),
             owner: owner(&head, liveness),
             terminal: terminals.viewed(&head).map(|viewed| TerminalJson { viewed }),
             created_at: Some(head.created_at),

@@ -54,6 +54,7 @@ mod unknown_owner;
 mod verb;
 mod verbose;
 mod viewer;
+mod waits;
 mod worktree;
 
 use std::ffi::OsString;
@@ -152,6 +153,8 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Ask(args) => verb::ask::run(args),
         Verb::Sleep(args) => verb::sleep::run(args),
         Verb::Steps(args) => verb::steps::run(args, context).await,
+        Verb::Answer(args) => verb::answer::run(args, context).await,
+        Verb::Answers(args) => verb::answers::run(args, context).await,
         Verb::Config(action) => verb::config::run(action, context),
     }
 }

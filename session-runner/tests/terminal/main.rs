@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
+mod notifications;
 mod viewers;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -47,8 +48,11 @@ impl Fixture {
     }
 
     async fn start_with(&self, script: &str, terminal: Terminal) -> (Running, ViewerConnection) {
+        self.start_command(Command::new("bash").args(["-c", script]).terminal(Some(terminal))).await
+    }
+
+    async fn start_command(&self, command: Command) -> (Running, ViewerConnection) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let command = Command::new("bash").args(["-c", script]).terminal(Some(terminal));
         let command = command.grace(Duration::from_millis(200));
         let runner = self.runner.clone().viewer(theirs);
         let running = runner.spawn(SessionConfig::new("run"), command).await.unwrap();

@@ -50,6 +50,7 @@ pub(crate) fn session(
             let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
             page.line("command", &args.join(" "));
             page.line("directory", &escape_bytes(origin.cwd.as_os_str()));
+            page.optional("on ask", origin.on_ask.as_deref());
         }
         None => page.line("operation", &config.operation),
     }
@@ -99,6 +100,13 @@ pub(crate) fn session(
     page.optional("parent", config.parent.map(|id| id.to_string()).as_deref());
     page.optional("retry of", config.retry_of.map(|id| id.to_string()).as_deref());
     page.line("revision", &head.tip.revision.to_string());
+    page.text
+}
+
+/// Formats for what a session waits, as a line of its page.
+pub(crate) fn waits(sentence: &str, term: &Term) -> String {
+    let mut page = Page { text: String::new(), term };
+    page.line("waits", sentence);
     page.text
 }
 

@@ -112,6 +112,10 @@ fn describe_note(kind: &str, data: &Value) -> Option<String> {
             let time = super::duration(std::time::Duration::from_millis(by.unsigned_abs()));
             Some(format!("the clock jumped {way} by {time}"))
         }
+        "session.ask_hook_failed" => {
+            let text = |name| data.get(name).and_then(Value::as_str).unwrap_or("?");
+            Some(format!("the hook for question `{}` failed: {}", text("question"), text("problem")))
+        }
         "session.output_lost" => Some("some output could not be stored".to_owned()),
         _ => None,
     }

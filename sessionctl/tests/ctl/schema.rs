@@ -109,6 +109,16 @@ fn all_json_output_matches_the_schema() {
     checked("session", 137, &["retry", "stepping"]);
     checked("steps", 0, &["steps", "stepping"]);
     checked("why", 0, &["why", "stepping"]);
+    checked("answers", 0, &["answers"]);
+    {
+        let asking = fixture.owner(SessionConfig::new("import").name("asking"));
+        let _asked = crate::answers::ask(&asking, "deploy", "Deploy?", &["yes", "no"]);
+        checked("session", 0, &["show", "asking"]);
+        checked("why", 0, &["why", "asking"]);
+        assert_eq!(checked("answers", 0, &["answers"]).as_array().unwrap().len(), 1);
+        checked("answer", 0, &["answer", "asking", "deploy", "yes"]);
+        checked("answer", 0, &["answer", "asking", "later", "no"]);
+    }
     ctl(&["run", "--detach", "--name", "sleeper", "--", "sleep", "60"]).exits(0);
     checked("session", 0, &["signal", "sleeper", "CONT"]);
     checked("session", 0, &["pause", "sleeper"]);

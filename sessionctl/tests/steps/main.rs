@@ -4,9 +4,9 @@
 
 mod attempts;
 mod clients;
-mod each_rounds;
 mod each;
 mod each_kills;
+mod each_rounds;
 mod ends;
 mod fixture;
 mod inputs;
