@@ -130,7 +130,8 @@ pub struct InputFile {
     /// The path, as it was given.
     #[serde(with = "crate::os_text::bytes")]
     pub path: Vec<u8>,
-    /// The digest of the content: XXH3 with 128 bits, in hexadecimal digits.
+    /// The digest of the content, which is only compared. `sessionctl` writes XXH3 with 128 bits, in hexadecimal digits; a
+    /// client in another language may write another one.
     pub digest: String,
 }
 
