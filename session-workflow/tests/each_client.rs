@@ -1,5 +1,7 @@
 //! An `each` of a client, with the owner's side and a manager in memory: what it orders, and when it ends.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -22,7 +24,7 @@ impl Client {
         let session = session.clone();
         tokio::spawn(async move {
             let (read, mut write) = split(theirs);
-            serve(&session, &NoProgram, Vec::new(), &mut BufReader::new(read), &mut write).await
+            Box::pin(serve(&session, &NoProgram, Vec::new(), &mut BufReader::new(read), &mut write)).await
         });
         let (read, write) = split(ours);
         let mut client = Self { read: BufReader::new(read), write };

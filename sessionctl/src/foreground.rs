@@ -239,8 +239,8 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
         match report.head.state() {
             SessionState::Failed { error } => {
                 let eaches = steps.as_ref().map(StepSummary::failed_eaches).unwrap_or_default();
-                let eaches: String = eaches.iter().map(|each| format!("; {each}")).collect();
-                let text = format!("session failed: {}{eaches}{continuation}", visible(&error.message));
+                let failed = format!("session failed: {}", visible(&error.message));
+                let text = [vec![failed], eaches].concat().join("; ") + &continuation;
                 // A refusal has named the decision that a retry needs.
                 let refused = steps.as_ref().is_some_and(|steps| steps.decision().is_some());
                 let next = match steps {

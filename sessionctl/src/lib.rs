@@ -148,8 +148,14 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Recover(args) => verb::recover::run(args, context).await,
         Verb::Verify(args) => verb::verify::run(args, context).await,
         Verb::Report(args) => verb::report::run(args, context).await,
-        Verb::Step(args) => verb::step::run(args),
-        Verb::Each(args) => verb::each::run(args).await,
+        Verb::Step(args) => {
+            context.restore_umask();
+            verb::step::run(args)
+        }
+        Verb::Each(args) => {
+            context.restore_umask();
+            verb::each::run(args).await
+        }
         Verb::Ask(args) => verb::ask::run(args),
         Verb::Sleep(args) => verb::sleep::run(args),
         Verb::Steps(args) => verb::steps::run(args, context).await,

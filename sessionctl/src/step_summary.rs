@@ -90,10 +90,9 @@ impl StepSummary {
         let open_steps = if open.is_empty() { None } else { Some(steps(&open)) };
         let eaches = self.attempted_eaches().filter_map(|(each, status)| {
             let names = item_names(status, ItemState::Open, MAX_NAMES);
-            let count = status.count(ItemState::Open);
+            let count = u64::try_from(status.count(ItemState::Open)).unwrap_or(u64::MAX);
             let items = if count == 1 { "item" } else { "items" };
-            let named = format!("each {} ({})", named(each), count_and_names(count as u64, items, &names));
-            (count > 0).then_some(named)
+            (count > 0).then(|| format!("each {} ({})", named(each), count_and_names(count, items, &names)))
         });
         let all: Vec<String> = open_steps.into_iter().chain(eaches).collect();
         if all.is_empty() { None } else { Some(all.join(" and ")) }

@@ -12,8 +12,8 @@ use super::step::{on_change, on_unknown};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples (in a script that runs as a session):\n  \
-    git ls-files '*.md' | sessionctl each check --jobs 4 -- ./check-doc {}\n  \
-    find . -name '*.png' -print0 | sessionctl each shrink --null --keep-going --retries 2 -- optipng -q {}\n  \
+    sessionctl each check --jobs 4 -- ./check-doc {} <files\n  \
+    find . -name '*.png' -print0 | sessionctl each shrink -0 --keep-going -- optipng -q {}\n  \
     sums=$(sessionctl each sum --values -- sha256sum <files)\n\n\
     Reads items from standard input, one per line, and runs the command once for each: {} is replaced by the item in every \
     argument, and without any {} the item is the last argument. An item that is recorded as done is not run again by later \

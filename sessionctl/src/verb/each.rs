@@ -53,7 +53,7 @@ async fn each(args: &Each) -> Result<u8> {
         stops,
         jobs,
         input: None,
-        has_whole_input: false,
+        items: None,
         stopped_by: None,
         questions: 0,
         failure: None,
@@ -88,7 +88,8 @@ struct Client<'a> {
     jobs: Jobs<'a>,
     /// The end of the input, or the reason why it cannot be read further; `None` before it is read.
     input: Option<items::InputEnd>,
-    has_whole_input: bool,
+    /// The number of items in the input, once its end is reached.
+    items: Option<u64>,
     /// The signal of a stop.
     stopped_by: Option<i32>,
     /// Questions that were asked.
@@ -116,6 +117,9 @@ impl Client<'_> {
                         while let Some(ended) = self.jobs.next_end().await {
                             self.jobs.on_end(&ended);
                         }
+                        if let Some(end) = items::reached_end_of(&mut self.input) {
+                            self.on_input_end(end);
+                        }
                         return Some(end);
                     }
                     message => if let Err(failure) = message.and_then(|message| self.on_message(message)) {
@@ -123,17 +127,21 @@ impl Client<'_> {
                         is_open = false;
                     },
                 },
-                end = items::end_of(&mut self.input) => match end {
-                    Ok(()) => self.has_whole_input = true,
-                    Err(failure) => {
-                        self.fail(failure);
-                        // What runs is recorded first.
-                        self.owner.send(ClientMessage::EachStop {});
-                    }
-                },
+                end = items::end_of(&mut self.input) => self.on_input_end(end),
             }
         }
         None
+    }
+
+    fn on_input_end(&mut self, end: Result<u64>) {
+        match end {
+            Ok(count) => self.items = Some(count),
+            Err(failure) => {
+                self.fail(failure);
+                // What runs is recorded first.
+                self.owner.send(ClientMessage::EachStop {});
+            }
+        }
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -173,13 +181,18 @@ impl Client<'_> {
     }
 
     fn is_done(&self, end: &EachEnd) -> bool {
-        end.failed == 0 && end.not_run == 0 && self.has_whole_input
+        end.failed == 0 && end.not_run == 0 && self.was_whole(end)
+    }
+
+    /// Returns `true` if the owner has received the whole input.
+    fn was_whole(&self, end: &EachEnd) -> bool {
+        self.items == Some(end.total)
     }
 
     /// Prints what was done.
     fn summarise(&self, end: &EachEnd) {
         let EachEnd { total, before, done, failed, new, vanished, vanished_names, not_run, .. } = end;
-        let named = named(self.args);
+        let note = |text: &str| named(self.args).note(text);
         if *vanished > 0 {
             let more = if usize::try_from(*vanished).is_ok_and(|all| all > vanished_names.len()) {
                 ", …"
@@ -188,19 +201,19 @@ impl Client<'_> {
             };
             let (items, are) = if *vanished == 1 { ("item", "is") } else { ("items", "are") };
             let names = vanished_names.join(", ");
-            named.note(&format!("{vanished} {items} of earlier runs {are} not in the input: {names}{more}"));
+            note(&format!("{vanished} {items} of earlier runs {are} not in the input: {names}{more}"));
         }
         let mut parts = vec![format!("{done} done")];
         let counts = [(before, "recorded before"), (failed, "failed"), (not_run, "not run"), (new, "new")];
         parts.extend(
             counts.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}")),
         );
-        if !self.has_whole_input {
-            parts.push("the rest of the input not read".to_owned());
+        if !self.was_whole(end) {
+            parts.push("the rest of the input not run".to_owned());
         } else if *total == 0 {
             parts = vec!["no items".to_owned()];
         }
-        named.note(&parts.join(", "));
+        note(&parts.join(", "));
     }
 
     /// Prints the values, and returns the exit code.

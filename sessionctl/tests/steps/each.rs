@@ -215,6 +215,21 @@ fn commands_have_an_empty_input_and_the_outputs_of_the_script() {
 }
 
 #[test]
+fn commands_have_the_umask_and_signals_of_the_script() {
+    let fixture = Fixture::new();
+    let script = "umask 022; trap '' HUP PIPE
+        echo a | sessionctl each look -- sh -c 'umask; grep SigIgn /proc/self/status'; umask; grep SigIgn /proc/self/status
+        sessionctl --color never step look -- sh -c umask";
+    let ran = fixture.run(script).exits(0);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!((lines[0], lines[2], lines[4]), ("0022", "0022", "0022"), "{ran:#?}");
+    // Without those of the C library.
+    let ignored =
+        |line: &str| u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap() & 0x3fff_ffff;
+    assert_eq!((ignored(lines[1]), ignored(lines[3])), (0x1001, 0x1001), "HUP and PIPE: {ran:#?}");
+}
+
+#[test]
 fn a_changed_command_is_refused_until_it_is_decided() {
     let fixture = Fixture::new();
     let script =

@@ -16,8 +16,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// Maximum bytes of an item.
 const ITEM_BYTES: usize = PART_BYTES;
 
-/// The end of the input, once it is reached.
-pub(super) type InputEnd = oneshot::Receiver<Result<()>>;
+/// The number of items, once the end of the input is reached. It is known before the owner hears of the end.
+pub(super) type InputEnd = oneshot::Receiver<Result<u64>>;
 
 /// Starts to read the standard input, and to send its items.
 ///
@@ -27,8 +27,15 @@ pub(super) fn read(null: bool, to: mpsc::Sender<ClientMessage>) -> Result<InputE
     let (end, input_end) = oneshot::channel();
     let read = move || {
         let mut items = Items::new(null, |batch| to.blocking_send(batch).is_ok());
+        let count = items.read(&mut io::stdin().lock());
+        let is_whole = matches!(count, Ok(Some(_)));
         // The other side is gone once the each has ended.
-        let _ = end.send(items.read(&mut io::stdin().lock()));
+        if let Some(count) = count.transpose() {
+            let _ = end.send(count);
+        }
+        if is_whole {
+            items.end();
+        }
     };
     std::thread::Builder::new()
         .name("items".to_owned())
@@ -38,14 +45,25 @@ pub(super) fn read(null: bool, to: mpsc::Sender<ClientMessage>) -> Result<InputE
 }
 
 /// Waits for the end of the input, if it is read. It is returned once.
-pub(super) async fn end_of(input: &mut Option<InputEnd>) -> Result<()> {
+pub(super) async fn end_of(input: &mut Option<InputEnd>) -> Result<u64> {
     let Some(end) = input else { return std::future::pending().await };
     let result = end.await;
     *input = None;
+    result.unwrap_or_else(|_| Err(reader_failed()))
+}
+
+/// Returns the end of the input if it was reached, and not returned before.
+pub(super) fn reached_end_of(input: &mut Option<InputEnd>) -> Option<Result<u64>> {
+    let result = input.as_mut()?.try_recv();
     match result {
-        Ok(result) => result,
-        Err(_) => Err(Failure::new(ErrorCode::StorageIo, "the reader of the standard input has failed")),
+        Ok(result) => Some(result),
+        Err(oneshot::error::TryRecvError::Empty) => None,
+        Err(oneshot::error::TryRecvError::Closed) => Some(Err(reader_failed())),
     }
+}
+
+fn reader_failed() -> Failure {
+    Failure::new(ErrorCode::StorageIo, "the reader of the standard input has failed")
 }
 
 /// Divides the input into items, and items into messages.
@@ -55,24 +73,26 @@ struct Items<F> {
     item: Vec<u8>,
     batch: Vec<OsString>,
     batch_bytes: usize,
+    count: u64,
     send: F,
 }
 
 impl<F: FnMut(ClientMessage) -> bool> Items<F> {
     const fn new(null: bool, send: F) -> Self {
         let end = if null { 0 } else { b'\n' };
-        Self { end, item: Vec::new(), batch: Vec::new(), batch_bytes: 0, send }
+        Self { end, item: Vec::new(), batch: Vec::new(), batch_bytes: 0, count: 0, send }
     }
 
-    /// Reads the whole input, and sends what was read before it waits for more.
-    fn read(&mut self, input: &mut impl Read) -> Result<()> {
+    /// Reads the whole input, and sends what was read before it waits for more. Returns the number of items; `None` if the other
+    /// side is gone.
+    fn read(&mut self, input: &mut impl Read) -> Result<Option<u64>> {
         let mut block = vec![0; BATCH_BYTES];
         loop {
             match input.read(&mut block) {
                 Ok(0) => break,
                 Ok(read) => {
                     if !self.add(block.get(..read).unwrap_or_default())? || !self.send_batch() {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -84,10 +104,12 @@ impl<F: FnMut(ClientMessage) -> bool> Items<F> {
         }
         // The last one needs no end.
         let is_whole = self.item.is_empty() || self.end_item()?;
-        if is_whole && self.send_batch() {
-            (self.send)(ClientMessage::ItemsEnd {});
-        }
-        Ok(())
+        Ok((is_whole && self.send_batch()).then_some(self.count))
+    }
+
+    /// Sends the end of the input.
+    fn end(&mut self) {
+        (self.send)(ClientMessage::ItemsEnd {});
     }
 
     /// Adds a part of the input. Returns `false` once the other side is gone.
@@ -128,6 +150,7 @@ impl<F: FnMut(ClientMessage) -> bool> Items<F> {
         }
         self.batch_bytes += size;
         self.batch.push(OsString::from_vec(item));
+        self.count += 1;
         Ok(true)
     }
 
@@ -143,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    fn read(null: bool, input: &[u8]) -> (Vec<ClientMessage>, Result<()>) {
+    fn read(null: bool, input: &[u8]) -> (Vec<ClientMessage>, Result<Option<u64>>) {
         let mut sent = Vec::new();
         let result = Items::new(null, |message| {
             sent.push(message);
@@ -154,14 +177,14 @@ mod tests {
     }
 
     fn items(null: bool, input: &[u8]) -> Vec<Vec<u8>> {
-        let (mut sent, result) = read(null, input);
-        assert!(result.is_ok());
-        assert_eq!(sent.pop(), Some(ClientMessage::ItemsEnd {}));
+        let (sent, result) = read(null, input);
         let bytes = |message| match message {
             ClientMessage::Items(items) => items.into_iter().map(OsString::into_vec).collect::<Vec<_>>(),
             message => panic!("{message:?}"),
         };
-        sent.into_iter().flat_map(bytes).collect()
+        let items: Vec<Vec<u8>> = sent.into_iter().flat_map(bytes).collect();
+        assert_eq!(result.unwrap(), Some(items.len() as u64));
+        items
     }
 
     #[test]
