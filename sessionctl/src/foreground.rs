@@ -47,7 +47,7 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let mut viewers = Viewers::new(plan);
     let runner = viewers.connect(context, context.term.intercept_output(runner))?;
-    let ran = run_viewed(context, store, &runner, session, command, signals, &mut viewers).await;
+    let ran = Box::pin(run_viewed(context, store, &runner, session, command, signals, &mut viewers)).await;
     let Ran { code, interrupted } = match ran {
         Ok(ran) => ran,
         // Only the viewers can print it.
