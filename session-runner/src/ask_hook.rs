@@ -61,17 +61,13 @@ impl AskHook {
             }
             child.wait().await
         });
-        match ended.await {
-            Ok(status) => {
-                group.has_ended();
-                failure(status.map_err(|error| error.to_string())?)
-            }
-            Err(_) => {
-                group.kill();
-                let _ = child.wait().await;
-                Err(format!("it has not ended within {} s, and was killed", limit.as_secs()))
-            }
-        }
+        let Ok(status) = ended.await else {
+            group.kill();
+            let _ = child.wait().await;
+            return Err(format!("it has not ended within {} s, and was killed", limit.as_secs()));
+        };
+        group.has_ended();
+        failure(status.map_err(|error| error.to_string())?)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::FileType;
 use session_core::text::escape_bytes;
-use session_core::{Input, Origin, Terminal};
+use session_core::{Hook, Input, Origin, Terminal};
 
 use crate::output::OutputLimits;
 use crate::terminal::pty::TerminalModes;
@@ -138,7 +138,7 @@ impl Command {
             merge: origin.merge,
             keep_bytes: origin.keep_bytes,
             terminal: origin.terminal.as_deref().cloned(),
-            on_ask: origin.on_ask.clone(),
+            on_ask: origin.on_ask.as_ref().map(|hook| hook.command.clone()),
             stdin: match &origin.input {
                 Some(Input::File(path)) => Stdin::File(path.clone()),
                 _ => Stdin::Null,
@@ -315,7 +315,7 @@ impl Command {
         origin.keep_bytes = self.keep_bytes;
         origin.terminal = self.terminal.clone().map(Box::new);
         origin.input = self.stdin.input();
-        origin.on_ask.clone_from(&self.on_ask);
+        origin.on_ask = self.on_ask.clone().map(|command| Box::new(Hook { command }));
         Ok(origin)
     }
 

@@ -117,10 +117,9 @@ impl Status {
         match self {
             Self::Created | Self::Queued => &[StateName::Created],
             Self::Running | Self::Stalled => &[StateName::Running],
-            Self::Waiting => &[StateName::Running, StateName::Paused],
             Self::Paused => &[StateName::Paused],
             Self::Crashed => &[StateName::Created, StateName::Running, StateName::Paused],
-            Self::Interrupted | Self::Stopped => &[StateName::Running, StateName::Paused],
+            Self::Waiting | Self::Interrupted | Self::Stopped => &[StateName::Running, StateName::Paused],
             Self::Completed => &[StateName::Completed],
             Self::Failed | Self::TimedOut => &[StateName::Failed],
             Self::Cancelled => &[StateName::Cancelled],

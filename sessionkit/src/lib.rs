@@ -129,12 +129,12 @@ pub mod manager {
 pub mod log {
     pub use session_core::{
         Answer, ChangeKind, Changes, Commit, EventKind, Evidence, ExecutedCommand, ExecutionMode,
-        FailureCause, FailureError, FileChange, InheritedItem, InheritedStep, Input, InputFile, InstanceId,
-        Interruption, InvalidId, InvalidTimestamp, ItemFailure, ItemIdentity, ItemMoves, ItemStart,
-        ItemTotals, LockFolderId, OpenQuestion, Origin, Owner, OwnerLoss, PauseReason, PersistedSession,
-        ProgressReport, Question, Record, Requests, StepEnd, StepFailure, StepIdentity, StepOccurrence,
-        StepOutcome, StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp, Totals,
-        TransitionError, WaitTotals, WorkHistory,
+        FailureCause, FailureError, FileChange, Hook, InheritedItem, InheritedStep, Input, InputFile,
+        InstanceId, Interruption, InvalidId, InvalidTimestamp, ItemFailure, ItemIdentity, ItemMoves,
+        ItemStart, ItemTotals, LockFolderId, OpenQuestion, Origin, Owner, OwnerLoss, PauseReason,
+        PersistedSession, ProgressReport, Question, Record, Requests, StepEnd, StepFailure, StepIdentity,
+        StepOccurrence, StepOutcome, StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp,
+        Totals, TransitionError, WaitTotals, WorkHistory,
     };
 }
 

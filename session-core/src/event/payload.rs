@@ -54,7 +54,15 @@ pub struct Origin {
     pub input: Option<Input>,
     /// The command that is run for each question, if it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_ask: Option<String>,
+    pub on_ask: Option<Box<Hook>>,
+}
+
+/// A command that is run when something happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hook {
+    /// The command, for `sh -c`.
+    pub command: String,
 }
 
 /// A terminal that a program has of its own.

@@ -38,7 +38,7 @@ async fn a_viewer_is_notified_of_a_question_between_sequences() {
         match within(viewer.next()).await.unwrap() {
             ViewerEvent::Notification(bytes) => break String::from_utf8(bytes).unwrap(),
             ViewerEvent::Output(bytes) => shown.push_str(&String::from_utf8(bytes).unwrap()),
-            _ => {}
+            other => panic!("neither output nor a notification: {other:?}"),
         }
     };
     let name = running.session().head().name;

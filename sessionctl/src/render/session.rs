@@ -50,7 +50,7 @@ pub(crate) fn session(
             let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
             page.line("command", &args.join(" "));
             page.line("directory", &escape_bytes(origin.cwd.as_os_str()));
-            page.optional("on ask", origin.on_ask.as_deref());
+            page.optional("on ask", origin.on_ask.as_ref().map(|hook| hook.command.as_str()));
         }
         None => page.line("operation", &config.operation),
     }

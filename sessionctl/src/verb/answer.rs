@@ -126,7 +126,7 @@ fn failure(id: SessionId, error: &AnswerError) -> Failure {
         },
         AnswerError::Unnamed { open, .. } if !open.is_empty() => failure.next(&["answers", &id_text]),
         AnswerError::Answered { .. } => failure.next(&["events", &id_text]),
-        _ => failure,
+        AnswerError::Unnamed { .. } | AnswerError::Session(_) | _ => failure,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use sessionkit::log::{InstanceId, StepOccurrence, Timestamp};
+use sessionkit::log::{InstanceId, Owner, StepOccurrence, Timestamp};
 use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::visible;
 use sessionkit::{Head, SessionError, SessionFilter, SessionId, StateName, Store};
@@ -52,18 +52,15 @@ struct Row<'a> {
 pub(crate) async fn run(args: &Answers, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let (heads, unreadable) = match &args.id {
-        Some(id) => {
-            let id = ids::resolve(context, manager, id, ids::Purpose::Use).await?;
-            let head = manager.get_head(id).await.map_err(|error| Failure::from(error).about(id))?;
-            (vec![head], Vec::new())
-        }
-        None => {
-            // Only a session that was started, and has not ended, has asked something that can be answered.
-            let filter = SessionFilter::all().state(StateName::Running).state(StateName::Paused);
-            let list = manager.list_sessions(filter).await?;
-            (list.heads, list.unreadable)
-        }
+    let (heads, unreadable) = if let Some(id) = &args.id {
+        let id = ids::resolve(context, manager, id, ids::Purpose::Use).await?;
+        let head = manager.get_head(id).await.map_err(|error| Failure::from(error).about(id))?;
+        (vec![head], Vec::new())
+    } else {
+        // Only a session that was started, and has not ended, has asked something that can be answered.
+        let filter = SessionFilter::all().state(StateName::Running).state(StateName::Paused);
+        let list = manager.list_sessions(filter).await?;
+        (list.heads, list.unreadable)
     };
     let asked = waiting(&store, heads).await?;
     let now = super::now();
@@ -89,15 +86,8 @@ async fn waiting(store: &Store, heads: Vec<Head>) -> Result<Vec<Waiting>> {
     let mut waiting = Vec::new();
     for head in heads.into_iter().filter(|head| head.waits.questions > 0) {
         let liveness = match head.responsible_process() {
+            Some(owner) => Some(liveness_of(store, owner, &mut known).await?),
             None => None,
-            Some(owner) => match known.get(&owner.instance) {
-                Some(liveness) => Some(liveness.clone()),
-                None => {
-                    let liveness = store.presence().liveness(owner).await.map_err(SessionError::from)?;
-                    known.insert(owner.instance, liveness.clone());
-                    Some(liveness)
-                }
-            },
         };
         let questions = match open_questions(manager, &head).await {
             Ok(questions) => questions,
@@ -116,6 +106,20 @@ async fn waiting(store: &Store, heads: Vec<Head>) -> Result<Vec<Waiting>> {
     }
     waiting.sort_by_key(|waiting| (waiting.open.asked_at, waiting.head.id));
     Ok(waiting)
+}
+
+/// Returns the liveness of a process. Each is checked once.
+async fn liveness_of(
+    store: &Store,
+    owner: &Owner,
+    known: &mut HashMap<InstanceId, Liveness>,
+) -> Result<Liveness> {
+    if let Some(liveness) = known.get(&owner.instance) {
+        return Ok(liveness.clone());
+    }
+    let liveness = store.presence().liveness(owner).await.map_err(SessionError::from)?;
+    known.insert(owner.instance, liveness.clone());
+    Ok(liveness)
 }
 
 fn row<'a>(waiting: &'a Waiting, context: &Context) -> Row<'a> {

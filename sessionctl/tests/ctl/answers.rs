@@ -194,7 +194,7 @@ fn an_answer_is_read_from_standard_input() {
         child.wait().unwrap().code().unwrap()
     };
     assert_eq!(answer(b"\xff\n"), 2);
-    assert_eq!(answer(&[b'x'; 128 * 1024 + 1]), 4);
+    assert_eq!(answer(&vec![b'x'; 128 * 1024 + 1]), 4);
     assert!(fixture.show("release")["waits"].is_null());
     let longest = [vec![b'x'; 128 * 1024], b"\r\n".to_vec()].concat();
     for (given, expected) in [
@@ -257,9 +257,9 @@ fn a_keyed_or_later_question_is_answered_by_its_own_line() {
     let session = live.session.clone();
     let keyed = live.runtime.spawn(async move { session.ask("deploy", "Keyed?").key("a b").await });
     eventually("the keyed one", || live.session.head().waits.questions == 1);
-    let line = fixture.json(["answers"])[0]["answer"].as_str().unwrap().replace("VALUE", "yes");
+    let typed = fixture.json(["answers"])[0]["answer"].as_str().unwrap().replace("VALUE", "yes");
     let mut shell = crate::support::clean_command("sh");
-    shell.env("SESSIONCTL_STORE", fixture.url()).args(["-c", &line]);
+    shell.env("SESSIONCTL_STORE", fixture.url()).args(["-c", &typed]);
     crate::support::run(shell).exits(0);
     assert_eq!(answer_to(&live, keyed), "yes");
     let first = ask(&live, "deploy", "First?", &[]);
