@@ -137,7 +137,8 @@ where
                 }
             }
             ClientMessage::ItemEnd(end) if each.is_running(end.item) => {
-                let output = outputs.as_mut().and_then(|outputs| outputs.remove(&end.item)).unwrap_or_default();
+                let output =
+                    outputs.as_mut().and_then(|outputs| outputs.remove(&end.item)).unwrap_or_default();
                 let end = self.item_end(end, output).await;
                 each.end_item(end.0, end.1);
             }

@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// Expects that the owner ends the connection without another message.
-    pub(crate) async fn is_closed(mut self) {
+    pub(crate) async fn closed(mut self) {
         assert_eq!(self.next_line().await, None);
         self.server.await.unwrap().unwrap();
     }

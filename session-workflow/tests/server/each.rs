@@ -12,7 +12,9 @@ use super::{SharedManager, events, manager, next_attempt, session, until};
 
 fn each(options: Value) -> Value {
     let mut each = json!({ "version": 1, "name": "check", "argv": ["./check", "{}"] });
-    each.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    if let Value::Object(options) = options {
+        each.as_object_mut().unwrap().extend(options);
+    }
     json!({ "each": each })
 }
 
@@ -37,11 +39,8 @@ fn ended(item: u64, exit_code: i32) -> Value {
 
 async fn moves(manager: &SharedManager, session: &Session) -> Vec<ItemMoves> {
     let events = events(manager, session.id(), "items_moved").await;
-    let moves = events.into_iter().map(|event| match event {
-        SessionEvent::ItemsMoved { moves } => moves,
-        other => panic!("{other:?}"),
-    });
-    moves.collect()
+    let moves = |event| if let SessionEvent::ItemsMoved { moves } = event { Some(moves) } else { None };
+    events.into_iter().filter_map(moves).collect()
 }
 
 /// Returns the number of items in each state: done, failed, unknown, open.
@@ -293,7 +292,7 @@ async fn a_message_out_of_order_ends_the_commands() {
         begin(&mut client, json!({}), &["a", "b"]).await;
         item(&mut client, 1, "a").await;
         client.send(message.clone()).await;
-        client.is_closed().await;
+        client.closed().await;
         assert_eq!(program.ended().len(), 1, "{message}");
         assert_eq!(states(&manager, &session).await, [0, 0, 1, 0], "{message}");
     }
@@ -309,7 +308,7 @@ async fn an_item_that_ended_twice_ends_the_connection() {
     client.send(ended(1, 0)).await;
     item(&mut client, 2, "b").await;
     client.send(ended(1, 1)).await;
-    client.is_closed().await;
+    client.closed().await;
     assert_eq!(states(&manager, &session).await, [1, 0, 1, 0]);
 }
 
@@ -355,7 +354,7 @@ async fn an_item_that_is_too_long_is_refused() {
     client.expect("each").await;
     client.send(json!({ "items": ["x".repeat(128 * 1024 + 1)] })).await;
     assert_eq!(client.error().await, "LIMIT_EXCEEDED");
-    client.is_closed().await;
+    client.closed().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The owner's side of the step protocol: items, questions and sleeps of clients, over a connection in memory.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
+
 mod client;
 mod each;
 #[path = "../support/shared_memory.rs"]

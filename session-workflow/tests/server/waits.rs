@@ -12,13 +12,17 @@ use super::{events, manager, next_attempt, session, until};
 
 fn ask(options: Value) -> Value {
     let mut ask = json!({ "version": 1, "name": "deploy", "question": "Deploy?" });
-    ask.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    if let Value::Object(options) = options {
+        ask.as_object_mut().unwrap().extend(options);
+    }
     json!({ "ask": ask })
 }
 
 fn sleep(options: Value) -> Value {
     let mut sleep = json!({ "version": 1, "name": "nap" });
-    sleep.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    if let Value::Object(options) = options {
+        sleep.as_object_mut().unwrap().extend(options);
+    }
     json!({ "sleep": sleep })
 }
 
@@ -126,7 +130,7 @@ async fn a_message_while_a_question_waits_ends_the_connection() {
     client.send(ask(json!({}))).await;
     client.expect("asked").await;
     client.send(ask(json!({ "key": "k" }))).await;
-    client.is_closed().await;
+    client.closed().await;
     until(&session, |head| head.waits.questions == 0).await;
 }
 
@@ -183,7 +187,7 @@ async fn a_request_that_contradicts_itself_is_refused() {
         let mut client = Client::new(&session);
         client.send(message.clone()).await;
         assert_eq!(client.error().await, "INVALID_ARGUMENT", "{message}");
-        client.is_closed().await;
+        client.closed().await;
     }
 }
 
@@ -226,7 +230,7 @@ async fn a_message_while_a_sleep_waits_ends_the_connection() {
     client.send(sleep(json!({ "after_ms": 3_600_000 }))).await;
     client.expect("sleeping").await;
     client.send(json!({ "part": "x" })).await;
-    client.is_closed().await;
+    client.closed().await;
     until(&session, |head| !head.is_waiting()).await;
 }
 
@@ -241,7 +245,7 @@ async fn another_version_is_refused_by_every_request() {
                 json!({ "version": version, "name": "x", "argv": ["x"], "question": "?", "after_ms": 1 });
             client.send(json!({ kind: request })).await;
             assert_eq!(client.error().await, "UNSUPPORTED_FORMAT", "{kind} {version}");
-            client.is_closed().await;
+            client.closed().await;
             assert!(!session.head().is_waiting());
         }
     }
