@@ -347,12 +347,16 @@ impl OpenEach {
         self.is_stopped = true;
     }
 
+    /// Returns `true` if an item has begun, and its end was not reported.
+    pub(crate) fn is_running(&self, number: u64) -> bool {
+        self.open.contains(&number) && self.ended.iter().all(|(known, _)| *known != number)
+    }
+
     /// Takes note of the end of an item. It is recorded, and its slot free, with the next [`advance`](Self::advance).
     pub(crate) fn end_item(&mut self, number: u64, end: ItemEnd) {
-        if !self.open.contains(&number) || self.ended.iter().any(|(known, _)| *known == number) {
-            return;
+        if self.is_running(number) {
+            self.ended.push((number, end));
         }
-        self.ended.push((number, end));
     }
 
     /// Records what has ended and begins as many items as may run, in one append that survives power loss on return. Returns
@@ -637,11 +641,11 @@ impl OpenEach {
 /// A client that is gone leaves its items with an unknown end.
 impl Drop for OpenEach {
     fn drop(&mut self) {
-        let open: Vec<u64> = self.open.drain().collect();
+        let moves = self.unknown_ends();
         {
             let mut state = self.steps.state();
             state.each_names.close(&self.each);
-            let unkept = !self.report_is_final(&open);
+            let unkept = !self.report_is_final();
             if state.workflow.eaches.get(&self.each).is_none() {
                 // Given up before it was recorded: it used no number.
                 state.each_names.unused(&self.each);
@@ -650,29 +654,45 @@ impl Drop for OpenEach {
             }
         }
         self.steps.notify_names();
-        if open.is_empty() {
-            return;
-        }
-        let unknown = |item: u64| ItemFailure { item, unknown: true, ..ItemFailure::default() };
-        let failed = open.into_iter().map(unknown).collect();
-        let moves = ItemMoves { each: self.start, failed, ..ItemMoves::default() };
+        let Some(moves) = moves else { return };
         self.with_status(|status| status.moved(&moves, 0));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let session = self.session.clone();
-            runtime.spawn(async move {
-                if let Err(error) = session.move_items(vec![SessionEvent::ItemsMoved { moves }], ItemMoves::default()).await {
-                    tracing::debug!(session = %session.id(), %error, "could not record the unknown ends of items");
-                }
-            });
+            runtime.spawn(async move { record_unknown_ends(&session, moves).await });
         }
     }
 }
 
 impl OpenEach {
+    /// Gives it up: the ends of the items that run are recorded as unknown, and then its name is free.
+    pub(crate) async fn give_up(mut self) {
+        let Some(moves) = self.unknown_ends() else { return };
+        record_unknown_ends(&self.session, moves.clone()).await;
+        self.with_status(|status| status.moved(&moves, 0));
+        self.open.clear();
+    }
+
+    /// Returns the record of unknown ends of the items that run; `None` if none does.
+    fn unknown_ends(&self) -> Option<ItemMoves> {
+        let unknown = |item: &u64| ItemFailure { item: *item, unknown: true, ..ItemFailure::default() };
+        let mut failed: Vec<_> = self.open.iter().map(unknown).collect();
+        failed.sort_unstable_by_key(|failure| failure.item);
+        (!failed.is_empty()).then(|| ItemMoves { each: self.start, failed, ..ItemMoves::default() })
+    }
+}
+
+async fn record_unknown_ends(session: &Session, moves: ItemMoves) {
+    let ended = vec![SessionEvent::ItemsMoved { moves }];
+    if let Err(error) = session.move_items(ended, ItemMoves::default()).await {
+        tracing::debug!(session = %session.id(), %error, "could not record the unknown ends of items");
+    }
+}
+
+impl OpenEach {
     /// Returns `true` if every item of the input is recorded as done: the next use of the name is another one.
-    fn report_is_final(&self, open: &[u64]) -> bool {
+    fn report_is_final(&self) -> bool {
         let EachReport { total, before, done, .. } = self.report;
-        self.input_has_ended && open.is_empty() && total == before + done
+        self.input_has_ended && total == before + done
     }
 }
 

@@ -54,15 +54,19 @@ where
             return connection.refuse(ErrorCode::UnsupportedFormat, message).await;
         }
         let client = Client { session, program, connection: &mut connection };
+        // Each future is boxed: a connection needs the room of one of them only while it serves it.
         let continues = match message {
             ClientMessage::Input(Part(bytes)) => {
                 input.add(&bytes);
                 true
             }
-            ClientMessage::Step(step) => client.serve_step(&step, &std::mem::take(&mut input)).await?,
-            ClientMessage::Each(each) => client.serve_each(*each).await?,
-            ClientMessage::Ask(ask) => client.serve_ask(*ask).await?,
-            ClientMessage::Sleep(sleep) => client.serve_sleep(*sleep).await?,
+            ClientMessage::Step(step) => {
+                let input = std::mem::take(&mut input);
+                Box::pin(client.serve_step(&step, &input)).await?
+            }
+            ClientMessage::Each(each) => Box::pin(client.serve_each(*each)).await?,
+            ClientMessage::Ask(ask) => Box::pin(client.serve_ask(*ask)).await?,
+            ClientMessage::Sleep(sleep) => Box::pin(client.serve_sleep(*sleep)).await?,
             ClientMessage::Part(_)
             | ClientMessage::End(_)
             | ClientMessage::Items(_)

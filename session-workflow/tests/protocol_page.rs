@@ -176,7 +176,7 @@ fn check_table(page: &str, message: &Value, tables_before: usize) {
             assert_eq!(members(page, name, tables_before), all, "{name}");
         }
         None => {
-            assert!(page.contains(&format!("\n`{name}`")) || page.contains(&format!(" `{name}`:")), "{name}")
+            assert!(page.contains(&format!("\n`{name}`")) || page.contains(&format!(" `{name}`:")), "{name}");
         }
     }
 }

@@ -63,6 +63,11 @@ impl<'a, R: AsyncBufRead + Unpin + Send, W: AsyncWrite + Unpin + Send> Connectio
         if self.read.fill_buf().await?.is_empty() { Ok(()) } else { std::future::pending().await }
     }
 
+    /// Waits until the client closes the connection, or sends a message while it has none to send.
+    pub(super) async fn wait_for_end_or_message(&mut self) -> io::Result<()> {
+        self.read.fill_buf().await.map(drop)
+    }
+
     pub(super) async fn send(&mut self, message: &ServerMessage) -> io::Result<()> {
         self.write.write_all(&encode(message)?).await
     }

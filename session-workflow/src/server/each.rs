@@ -28,6 +28,9 @@ const ARRIVED: usize = 64;
 /// Most items that may run at a time.
 const MAX_JOBS: usize = 10_000;
 
+/// The outputs so far of the items that run.
+type Outputs = HashMap<u64, Vec<u8>>;
+
 impl<R, W> Client<'_, '_, R, W>
 where
     R: AsyncBufRead + Unpin + Send,
@@ -50,7 +53,7 @@ where
         let run = format!("{}:{}", self.session.id(), each.start());
         let variable = format!("{RUN_VARIABLE}={run}");
         let started = EachRun { run, done: each.recorded(), changed: each.has_changed() };
-        let mut outputs = HashMap::new();
+        let mut outputs = values.then(HashMap::new);
         let mut outcome = match self.connection.send(&ServerMessage::Each(started)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Stopped::Gone),
@@ -81,7 +84,7 @@ where
     async fn next_event(
         &mut self,
         each: &mut OpenEach,
-        outputs: &mut HashMap<u64, Vec<u8>>,
+        outputs: &mut Option<Outputs>,
         asked_about: &mut mpsc::UnboundedReceiver<session_core::StepIdentity>,
     ) -> Result<(), Stopped> {
         // What has arrived already is in the same record.
@@ -115,7 +118,7 @@ where
     async fn on_message(
         &mut self,
         each: &mut OpenEach,
-        outputs: &mut HashMap<u64, Vec<u8>>,
+        outputs: &mut Option<Outputs>,
         message: ClientMessage,
     ) -> Result<(), Stopped> {
         match message {
@@ -126,18 +129,24 @@ where
             }
             ClientMessage::ItemsEnd {} => each.end_input(),
             ClientMessage::EachStop {} => each.stop(),
-            ClientMessage::ItemPart(ItemPart { item, part: Part(bytes) }) => {
-                let output = outputs.entry(item).or_default();
-                // One byte more than a value may have is enough to know that it is too long.
-                let room = (VALUE_BYTES + 1).saturating_sub(output.len());
-                output.extend(bytes.iter().take(room));
+            ClientMessage::ItemPart(ItemPart { item, part: Part(bytes) }) if each.is_running(item) => {
+                if let Some(outputs) = outputs {
+                    let output = outputs.entry(item).or_default();
+                    // One byte more than a value may have is enough to know that it is too long.
+                    let room = (VALUE_BYTES + 1).saturating_sub(output.len());
+                    output.extend(bytes.iter().take(room));
+                }
             }
-            ClientMessage::ItemEnd(end) => {
-                let output = outputs.remove(&end.item).unwrap_or_default();
+            ClientMessage::ItemEnd(end) if each.is_running(end.item) => {
+                let output =
+                    outputs.as_mut().and_then(|outputs| outputs.remove(&end.item)).unwrap_or_default();
                 let end = self.item_end(end, output).await;
                 each.end_item(end.0, end.1);
             }
-            ClientMessage::Step(_)
+            // Of an item that does not run: the client would wait for one that does.
+            ClientMessage::ItemPart(_)
+            | ClientMessage::ItemEnd(_)
+            | ClientMessage::Step(_)
             | ClientMessage::Each(_)
             | ClientMessage::Ask(_)
             | ClientMessage::Sleep(_)
@@ -167,7 +176,9 @@ where
             tracing::debug!(session = %self.session.id(), %error, "could not record the last ends of items");
         }
         let EndedProcesses { left, separate: _ } = self.program.end_processes(variable, true).await;
-        if !left.is_empty() {
+        if left.is_empty() {
+            each.give_up().await;
+        } else {
             let message = format!(
                 "processes of `{}`, whose client is gone, cannot be ended: {left:?}",
                 each.identity()

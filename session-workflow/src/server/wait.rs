@@ -58,7 +58,7 @@ where
         let sent = connection.send(&ServerMessage::Asked(asked)).await;
         let answer = tokio::select! {
             answer = open.answer() => Some(answer),
-            gone = connection.wait_for_end(), if sent.is_ok() => { drop(gone); None }
+            gone = connection.wait_for_end_or_message(), if sent.is_ok() => { drop(gone); None }
             () = std::future::ready(()), if sent.is_err() => None,
         };
         match answer {
@@ -105,7 +105,7 @@ where
         let sent = connection.send(&ServerMessage::Sleeping(SleepingUntil { until: open.until() })).await;
         let woken = tokio::select! {
             woken = open.wait() => Some(woken),
-            gone = connection.wait_for_end(), if sent.is_ok() => { drop(gone); None }
+            gone = connection.wait_for_end_or_message(), if sent.is_ok() => { drop(gone); None }
             () = std::future::ready(()), if sent.is_err() => None,
         };
         match woken {
