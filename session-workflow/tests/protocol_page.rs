@@ -223,6 +223,7 @@ fn client_messages() -> Vec<ClientMessage> {
         ClientMessage::ItemEnd(ItemEnded { item: 1, exit_code: Some(0), signal: Some(1) }),
         ClientMessage::Ask(Box::new(ask)),
         ClientMessage::Sleep(Box::new(sleep)),
+        ClientMessage::EachStop {},
     ]
 }
 
@@ -281,6 +282,7 @@ fn number_of_message(client: &ClientMessage) -> usize {
         ClientMessage::ItemEnd(_) => 8,
         ClientMessage::Ask(_) => 9,
         ClientMessage::Sleep(_) => 10,
+        ClientMessage::EachStop {} => 11,
     }
 }
 
