@@ -4,6 +4,7 @@
 mod questions;
 mod requests;
 mod terminal;
+mod waiting;
 
 pub use self::questions::ASK_HOOK_FAILED;
 use self::questions::{HookFailure, QuestionAnnouncer};
@@ -23,7 +24,7 @@ use crate::command::Command;
 use crate::exit::signal_name;
 use crate::linger::Linger;
 use crate::outcome::{EndReason, Outcome, RunReport};
-use crate::output::capture::{Activity, Capture};
+use crate::output::capture::Capture;
 use crate::report::osc::TerminalProgress;
 use crate::report::socket::ReportSocket;
 use crate::run_log::RunLog;
@@ -31,7 +32,7 @@ use crate::run_state::{Phase, RunState, TreeState};
 use crate::stops::{SAME_STOP, SharedStops, is_in_foreground, is_result, may_be_stop};
 use crate::supervisor::client::{Orders, Reports, Supervised};
 use crate::supervisor::leftovers;
-use crate::supervisor::messages::{Background, BackgroundProcess, Ended, ORPHAN_GRACE, Report, Spare};
+use crate::supervisor::messages::{Background, BackgroundProcess, Ended, ORPHAN_GRACE, Report};
 use crate::terminal::handle::TerminalEvent;
 
 /// Delay between a failed attempt to write to the log and the next one.
@@ -320,28 +321,6 @@ impl RunLoop {
         }
     }
 
-    async fn on_linger_timer(&mut self) {
-        let now = Instant::now();
-        let Some(linger) = &mut self.state.linger else { return };
-        if linger.until().is_some_and(|until| now >= until) {
-            if !linger.is_hurried() && !self.capture.is_drained() {
-                // What waits for a slow reader is no silence.
-                linger.on_output(now, true);
-                return;
-            }
-            linger.set_over();
-            self.lingering.send_replace(None);
-            self.state.end_is_ordered = true;
-            self.state.stops.lock().set_ending();
-            let spare = if self.command.keep_background { Spare::Everything } else { Spare::Background };
-            self.orders.end(ORPHAN_GRACE, spare).await;
-        } else if linger.notify_at().is_some_and(|at| now >= at) {
-            linger.set_notified();
-            let processes = linger.background().iter().map(|found| found.process.clone()).collect();
-            self.lingering.send_replace(Some(processes));
-        }
-    }
-
     /// Takes note of a stop signal to the program. One that is paused is ended; after the end of the first process, the
     /// wait ends.
     async fn on_stop_signal(&mut self, signal: i32) {
@@ -356,30 +335,6 @@ impl RunLoop {
             self.end_by_stop(signal).await;
         }
         self.hurry_after_end();
-    }
-
-    /// Ends the wait after the end of the first process.
-    fn hurry_after_end(&mut self) {
-        if self.state.ended.is_some() {
-            self.capture.hurry();
-            if let Some(linger) = &mut self.state.linger {
-                linger.hurry();
-            }
-        }
-    }
-
-    async fn on_activity(&mut self, activity: Activity) {
-        for (place, gone) in activity.readers_gone.into_iter().enumerate() {
-            if let Some(known) = self.state.readers_gone.get_mut(place)
-                && gone
-                && !std::mem::replace(known, true)
-            {
-                self.orders.close_output(place).await;
-            }
-        }
-        if let Some(linger) = &mut self.state.linger {
-            linger.on_output(Instant::now(), activity.open > 0);
-        }
     }
 
     /// Reads and delivers the rest of the output, now that the supervisor is gone.

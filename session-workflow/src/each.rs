@@ -4,8 +4,10 @@
 //! The end of an item and the beginning of the next one are one append, so that a slot is free only when the end is durable,
 //! and after a crash at most as many items are unknown as may run at a time.
 
+mod ends;
 mod input;
 mod plan;
+mod questions;
 mod request;
 mod retries;
 mod values;
@@ -13,29 +15,27 @@ mod values;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use session_core::limits::{STEP_TEXT_BYTES, VALUE_BYTES, VALUE_PART_BYTES};
+use session_core::limits::STEP_TEXT_BYTES;
 use session_core::{
     ErrorCode, ItemFailure, ItemIdentity, ItemMoves, PauseReason, Session, SessionEvent, SessionState,
     StepIdentity, StepReason,
 };
-use tokio::task::JoinSet;
 
 pub(crate) use self::request::{BegunItem, EachReport, EachRequest, ItemEnd};
 
+use self::ends::{Ends, TakenEnds, record_unknown_ends, unknown_ends};
 use self::input::Input;
-use self::plan::{name_of, plan};
+use self::plan::{Started, name_of, vanished};
+use self::questions::{AboutUnknown, Questions};
 use self::retries::Retries;
-use crate::ask::ask_about_unknown;
 use crate::attempt::{Attempt, cut, decide_unknown, line_of};
 use crate::decisions::OnUnknown;
 use crate::error::StepError;
 use crate::idempotency_key::item_key;
-use crate::items::{EachStart, EachStatus, ItemState};
+use crate::items::{EachStatus, ItemState};
 
 /// Bytes of items that begin in one record: it fits whatever their characters are.
 const BATCH_BYTES: usize = 128 * 1024;
-/// Vanished items that a report names.
-const NAMED: usize = 10;
 
 /// An `each` that runs. Dropped with open items, their ends are unknown.
 #[derive(Debug)]
@@ -47,16 +47,13 @@ pub(crate) struct OpenEach {
     start: u64,
     reruns: u64,
     has_changed: bool,
-    /// `true` if an earlier run has started every item of its input.
-    knows_all_items: bool,
     input: Input,
     pending: VecDeque<u64>,
-    skipped: Vec<u64>,
     retries: Retries,
+    /// Items that run, and those whose end is not recorded yet.
     open: HashSet<u64>,
-    ended: Vec<(u64, ItemEnd)>,
-    value_bytes: usize,
-    questions: JoinSet<(u64, Result<OnUnknown, StepError>)>,
+    ends: Ends,
+    questions: Questions,
     /// `true` while the session is paused, so that no item begins.
     is_held: bool,
     /// `true` once its client begins no further item.
@@ -72,74 +69,32 @@ impl OpenEach {
         session: &Session,
         request: EachRequest,
     ) -> Result<Self, StepError> {
-        attempt.load(session).await?;
-        let EachRequest { name, key, .. } = &request;
-        let unnumbered =
-            key.as_ref().map_or_else(|| StepIdentity::nth(name, 1), |key| StepIdentity::keyed(name, key));
-        unnumbered.check()?;
-        attempt.wait_for_name(|state| &state.each_names, name, key.as_deref()).await;
-        let planned = plan(attempt, &request);
-        let (each, reruns, done) = match planned {
-            Ok(planned) => planned,
-            Err(error) => return Err(attempt.record_refusal(session, name, error).await),
-        };
-        let mut open = Self::new(attempt, session, request, each, reruns);
-        open.has_changed = open.with_status(|status| reruns > status.reruns);
-        let command = open.request.command.as_deref().map(|text| cut(text, STEP_TEXT_BYTES));
-        let started = SessionEvent::EachStarted {
-            step: open.each.clone(),
-            fingerprint: open.request.fingerprint.as_str().to_owned(),
-            reruns,
-            done,
-            command: command.clone(),
-        };
-        open.start = session.start_step(started).await?.revision;
-        let start = EachStart {
-            revision: open.start,
-            at: session.clock().now(),
-            attempt: session.attempt(),
-            fingerprint: open.request.fingerprint.as_str(),
-            reruns,
-        };
-        open.with_status(|status| status.started(&start, command.as_deref()));
-        attempt.state().workflow.eaches.record_start(&open.each, open.start);
-        (open.input.last_number, open.knows_all_items, open.report.too_long) = open.with_status(|status| {
-            let last = status.last_number();
-            (last, status.total.is_some_and(|total| last >= total), status.is_too_long)
-        });
-        Ok(open)
-    }
-
-    fn new(
-        attempt: &Arc<Attempt>,
-        session: &Session,
-        request: EachRequest,
-        each: StepIdentity,
-        reruns: u64,
-    ) -> Self {
+        let Started { each, start, reruns, has_changed } = plan::start(attempt, session, &request).await?;
         let retries = Retries::new(request.retries, request.backoff);
-        Self {
+        let mut open = Self {
             attempt: Arc::clone(attempt),
             session: session.clone(),
             request,
             each,
-            start: 0,
+            start,
             reruns,
-            has_changed: false,
-            knows_all_items: false,
+            has_changed,
             input: Input::default(),
             pending: VecDeque::new(),
-            skipped: Vec::new(),
             retries,
             open: HashSet::new(),
-            ended: Vec::new(),
-            value_bytes: 0,
-            questions: JoinSet::new(),
+            ends: Ends::default(),
+            questions: Questions::default(),
             is_held: false,
             is_stopped: false,
             report: EachReport::default(),
             error: None,
-        }
+        };
+        (open.input.last_number, open.input.is_known, open.report.too_long) = open.with_status(|status| {
+            let last = status.last_number();
+            (last, status.total.is_some_and(|total| last >= total), status.is_too_long)
+        });
+        Ok(open)
     }
 
     /// Returns the revision of its start.
@@ -191,7 +146,7 @@ impl OpenEach {
             status.item(number).map(|item| (number, item.state, item.deaths, item.start, item.value.bytes))
         });
         let Some((number, state, deaths, start, bytes)) = known else {
-            self.report.new += u64::from(self.knows_all_items);
+            self.report.new += u64::from(self.input.is_known);
             self.pending.push_back(self.input.add_new(identity));
             return Ok(());
         };
@@ -199,7 +154,7 @@ impl OpenEach {
         match state {
             ItemState::Done => {
                 self.report.before += 1;
-                self.value_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
+                self.ends.add_value_bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
             }
             ItemState::Failed => self.pending.push_back(number),
             ItemState::Open | ItemState::Unknown => {
@@ -219,19 +174,11 @@ impl OpenEach {
         let decision = self.attempt.state().decisions.for_unknown(&self.each.name);
         match decide_unknown(decision, self.request.on_unknown, deaths, self.request.can_ask) {
             OnUnknown::Rerun => self.pending.push_back(number),
-            OnUnknown::Skip => self.skipped.push(number),
+            OnUnknown::Skip => self.ends.skip(number),
             OnUnknown::Ask => {
-                let (attempt, session) = (Arc::clone(&self.attempt), self.session.clone());
-                let (name, text) = (self.each.name.clone(), self.unknown_text(identity));
-                let questions = self.request.questions.clone();
-                self.questions.spawn(async move {
-                    let key = format!("unknown:{start}:{number}");
-                    let asked = |question: &StepIdentity| {
-                        // The client is gone if it does not receive it.
-                        let _ = questions.as_ref().map(|questions| questions.send(question.clone()));
-                    };
-                    (number, ask_about_unknown(&attempt, &session, &name, &key, text, &asked).await)
-                });
+                let about = AboutUnknown { number, start, text: self.unknown_text(identity) };
+                let asked = self.request.questions.clone();
+                self.questions.ask(&self.attempt, &self.session, &self.each.name, about, asked);
             }
             OnUnknown::Fail => return Err(self.refuse_unknown(identity).await),
         }
@@ -251,17 +198,9 @@ impl OpenEach {
     /// States that the input has ended.
     pub(crate) fn end_input(&mut self) {
         self.input.has_ended = true;
-        let input = self.input.set();
-        let (vanished, mut names) = self.with_status(|status| {
-            let vanished = status.items().filter(|(number, _)| !input.contains(number));
-            let mut names: Vec<(u64, String)> =
-                vanished.map(|(number, item)| (number, name_of(&item.identity))).collect();
-            names.sort_unstable();
-            (names.len(), names)
-        });
-        names.truncate(NAMED);
+        let (vanished, names) = self.with_status(|status| vanished(status, self.input.numbers()));
         self.report.vanished = u64::try_from(vanished).unwrap_or(u64::MAX);
-        self.report.vanished_names = names.into_iter().map(|(_, name)| name).collect();
+        self.report.vanished_names = names;
     }
 
     /// Begins no further item: it ends after those that run.
@@ -271,13 +210,13 @@ impl OpenEach {
 
     /// Returns `true` if an item has begun, and its end was not reported.
     pub(crate) fn is_running(&self, number: u64) -> bool {
-        self.open.contains(&number) && self.ended.iter().all(|(known, _)| *known != number)
+        self.open.contains(&number) && !self.ends.contains(number)
     }
 
     /// Takes note of the end of an item. It is recorded, and its slot free, with the next [`advance`](Self::advance).
     pub(crate) fn end_item(&mut self, number: u64, end: ItemEnd) {
         if self.is_running(number) {
-            self.ended.push((number, end));
+            self.ends.add(number, end);
         }
     }
 
@@ -309,7 +248,7 @@ impl OpenEach {
                 _ => events.push(SessionEvent::ItemsMoved { moves }),
             }
         }
-        self.apply(&events, tip.revision);
+        self.with_status(|status| status.appended(&events, tip.revision));
         self.is_held = !begins && !begun.is_empty();
         if self.is_held {
             begun.into_iter().rev().for_each(|number| self.pending.push_front(number));
@@ -351,7 +290,7 @@ impl OpenEach {
         if !self.may_begin() {
             return begun;
         }
-        let free = self.request.jobs.saturating_sub(self.open.len() - self.ended.len());
+        let free = self.request.jobs.saturating_sub(self.open.len() - self.ends.len());
         let mut room = BATCH_BYTES;
         while begun.len() < free {
             let Some(number) = self.pending.front() else { break };
@@ -367,31 +306,19 @@ impl OpenEach {
 
     /// Returns the records of what has ended: values first, then the ends in one record. The result is `true` if there are ends.
     fn end_events(&mut self) -> (Vec<SessionEvent>, bool) {
-        let mut events = Vec::new();
-        let mut moves = ItemMoves { each: self.start, ..ItemMoves::default() };
-        moves.skipped = std::mem::take(&mut self.skipped);
-        self.report.done += u64::try_from(moves.skipped.len()).unwrap_or(0);
-        for (number, end) in std::mem::take(&mut self.ended) {
-            self.open.remove(&number);
-            match end {
-                ItemEnd::Done(value) => {
-                    self.report.done += 1;
-                    moves.done.push(number);
-                    self.value_bytes = self.value_bytes.saturating_add(value.len());
-                    if self.value_bytes > VALUE_BYTES {
-                        moves.too_long =
-                            !std::mem::replace(&mut self.report.too_long, true) || moves.too_long;
-                    } else if !self.report.too_long {
-                        let part = |part: &[u8]| SessionEvent::ItemValue {
-                            each: self.start,
-                            item: number,
-                            part: part.to_vec(),
-                        };
-                        events.extend(value.chunks(VALUE_PART_BYTES).map(part));
-                    }
-                }
-                ItemEnd::Failed(failure) => self.failed(number, failure, &mut moves),
-            }
+        let TakenEnds { values: mut events, mut moves, failures } =
+            self.ends.take(self.start, &mut self.report.too_long);
+        let done = moves.done.len() + moves.skipped.len();
+        self.report.done += u64::try_from(done).unwrap_or(u64::MAX);
+        for number in &moves.done {
+            self.open.remove(number);
+        }
+        for failure in failures {
+            self.open.remove(&failure.item);
+            let is_final = !self.retries.failed(failure.item, !failure.unknown);
+            self.report.failed += u64::from(is_final);
+            let error = failure.error.map(|error| cut(&error, STEP_TEXT_BYTES));
+            moves.failed.push(ItemFailure { error, ..failure });
         }
         if self.input.has_ended && !self.input.total_is_recorded {
             self.input.total_is_recorded = true;
@@ -407,28 +334,6 @@ impl OpenEach {
         (events, has_ends)
     }
 
-    fn failed(&mut self, number: u64, failure: ItemFailure, moves: &mut ItemMoves) {
-        let is_final = !self.retries.failed(number, !failure.unknown);
-        self.report.failed += u64::from(is_final);
-        let error = failure.error.map(|error| cut(&error, STEP_TEXT_BYTES));
-        moves.failed.push(ItemFailure { item: number, error, ..failure });
-    }
-
-    /// Folds in the events that were appended, the last one at this revision.
-    fn apply(&mut self, events: &[SessionEvent], last: u64) {
-        let count = u64::try_from(events.len()).unwrap_or(0);
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only records of items were appended")]
-        self.with_status(|status| {
-            for (event, revision) in events.iter().zip((last + 1).saturating_sub(count)..) {
-                match event {
-                    SessionEvent::ItemValue { item, part, .. } => status.part(*item, revision, part.len()),
-                    SessionEvent::ItemsMoved { moves } => status.moved(moves, revision),
-                    _ => {}
-                }
-            }
-        });
-    }
-
     fn begun(&mut self, number: u64) -> Option<BegunItem> {
         let was_new = self.input.started(number);
         let identity = self.with_status(|status| status.item(number).map(|item| item.identity.clone()))?;
@@ -440,8 +345,8 @@ impl OpenEach {
 
     /// Returns `true` if [`advance`](Self::advance) has something to do.
     pub(crate) fn can_advance(&self) -> bool {
-        let has_ends = !self.ended.is_empty() || !self.skipped.is_empty();
-        let is_free = self.open.len() - self.ended.len() < self.request.jobs;
+        let has_ends = !self.ends.is_empty();
+        let is_free = self.open.len() - self.ends.len() < self.request.jobs;
         let begins = !self.is_held && self.may_begin() && is_free && !self.pending.is_empty();
         has_ends || begins || self.input.has_ended && !self.input.total_is_recorded
     }
@@ -462,12 +367,12 @@ impl OpenEach {
                 self.is_held = false;
                 return Ok(());
             }
-            Some(decided) = self.questions.join_next() => decided,
+            decided = self.questions.next() => decided,
         };
-        let Ok((number, decision)) = decided else { return Ok(()) };
-        match decision? {
+        let (number, decision) = decided?;
+        match decision {
             OnUnknown::Rerun => self.pending.push_back(number),
-            OnUnknown::Skip => self.skipped.push(number),
+            OnUnknown::Skip => self.ends.skip(number),
             OnUnknown::Fail | OnUnknown::Ask => {
                 let identity =
                     self.with_status(|status| status.item(number).map(|item| item.identity.clone()));
@@ -481,12 +386,12 @@ impl OpenEach {
 
     /// Returns `true` once nothing runs, and nothing is left that may.
     pub(crate) fn has_ended(&self) -> bool {
-        let is_idle = self.open.is_empty() && self.ended.is_empty() && self.skipped.is_empty();
+        let is_idle = self.open.is_empty() && self.ends.is_empty();
         let is_done = self.input.has_ended
             && self.input.total_is_recorded
             && self.pending.is_empty()
             && self.retries.waiting() == 0
-            && self.questions.is_empty();
+            && self.questions.waiting() == 0;
         is_idle && (is_done || !self.may_begin())
     }
 
@@ -497,7 +402,7 @@ impl OpenEach {
 
     /// Returns the result so far.
     pub(crate) fn report(&self) -> EachReport {
-        let not_run = self.pending.len() + self.retries.waiting() + self.questions.len();
+        let not_run = self.pending.len() + self.retries.waiting() + self.questions.waiting();
         EachReport { not_run: u64::try_from(not_run).unwrap_or(u64::MAX), ..self.report.clone() }
     }
 
@@ -513,19 +418,9 @@ impl OpenEach {
 /// A client that is gone leaves its items with an unknown end.
 impl Drop for OpenEach {
     fn drop(&mut self) {
-        let moves = self.unknown_ends();
-        {
-            let mut state = self.attempt.state();
-            state.each_names.close(&self.each);
-            let unkept = !self.report_is_final();
-            if state.workflow.eaches.get(&self.each).is_none() {
-                // Given up before it was recorded: it used no number.
-                state.each_names.unused(&self.each);
-            } else {
-                state.each_names.used(&self.each, unkept.then(|| self.request.fingerprint.clone()));
-            }
-        }
-        self.attempt.notify_names();
+        let moves = unknown_ends(self.start, &self.open);
+        let unkept = (!self.report_is_final()).then(|| self.request.fingerprint.clone());
+        plan::release(&self.attempt, &self.each, unkept);
         let Some(moves) = moves else { return };
         self.with_status(|status| status.moved(&moves, 0));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -538,7 +433,7 @@ impl Drop for OpenEach {
 impl OpenEach {
     /// Gives it up: the ends of the items that run are recorded as unknown, and then its name is free.
     pub(crate) async fn give_up(mut self) {
-        let Some(moves) = self.unknown_ends() else { return };
+        let Some(moves) = unknown_ends(self.start, &self.open) else { return };
         record_unknown_ends(&self.session, moves.clone()).await;
         self.with_status(|status| status.moved(&moves, 0));
         self.open.clear();
@@ -548,20 +443,5 @@ impl OpenEach {
     fn report_is_final(&self) -> bool {
         let EachReport { total, before, done, .. } = self.report;
         self.input.has_ended && total == before + done
-    }
-
-    /// Returns the record of unknown ends of the items that run; `None` if none does.
-    fn unknown_ends(&self) -> Option<ItemMoves> {
-        let unknown = |item: &u64| ItemFailure { item: *item, unknown: true, ..ItemFailure::default() };
-        let mut failed: Vec<_> = self.open.iter().map(unknown).collect();
-        failed.sort_unstable_by_key(|failure| failure.item);
-        (!failed.is_empty()).then(|| ItemMoves { each: self.start, failed, ..ItemMoves::default() })
-    }
-}
-
-async fn record_unknown_ends(session: &Session, moves: ItemMoves) {
-    let ended = vec![SessionEvent::ItemsMoved { moves }];
-    if let Err(error) = session.move_items(ended, ItemMoves::default()).await {
-        tracing::debug!(session = %session.id(), %error, "could not record the unknown ends of items");
     }
 }

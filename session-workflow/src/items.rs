@@ -239,6 +239,19 @@ impl EachStatus {
         self.command = command.map(str::to_owned);
     }
 
+    /// Folds in events about its items that were appended, the last one at this revision.
+    pub(crate) fn appended(&mut self, events: &[SessionEvent], last: u64) {
+        let count = u64::try_from(events.len()).unwrap_or(0);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only records of items were appended")]
+        for (event, revision) in events.iter().zip((last + 1).saturating_sub(count)..) {
+            match event {
+                SessionEvent::ItemValue { item, part, .. } => self.part(*item, revision, part.len()),
+                SessionEvent::ItemsMoved { moves } => self.moved(moves, revision),
+                _ => {}
+            }
+        }
+    }
+
     pub(crate) fn moved(&mut self, moves: &ItemMoves, revision: u64) {
         self.total = moves.total.or(self.total);
         self.is_too_long |= moves.too_long;

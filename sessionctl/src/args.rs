@@ -4,23 +4,24 @@ mod answer;
 mod ask;
 mod config;
 mod each;
+mod global;
 mod manage;
 mod run;
 mod step;
 mod terminal;
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
-use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::log::Timestamp;
 
 pub(crate) use self::answer::{Answer, Answers};
 pub(crate) use self::ask::{Ask, Sleep, SleepEnd};
 pub(crate) use self::config::{ConfigAction, ShowConfig};
 pub(crate) use self::each::Each;
+pub(crate) use self::global::{ColorWhen, Global};
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
@@ -65,46 +66,6 @@ pub(crate) fn command() -> clap::Command {
     Cli::command().mut_arg("store", |store| store.help(help)).mut_subcommand("config", |config| {
         config.after_help(config::after_help()).arg_required_else_help(false)
     })
-}
-
-/// Options of every verb.
-#[derive(Debug, Args)]
-pub(crate) struct Global {
-    /// Use this store
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) store: Option<OsString>,
-    /// Print JSON, as described in docs/json.md
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Use colors
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorWhen::Auto)]
-    pub(crate) color: ColorWhen,
-    /// Print diagnostics to stderr; -vv prints more
-    #[arg(long, short, global = true, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
-}
-
-impl Global {
-    /// Returns the options of a command line without any.
-    pub(crate) const fn plain() -> Self {
-        Self { store: None, json: false, color: ColorWhen::Auto, verbose: 0 }
-    }
-
-    /// Returns the options of a command line that could not be parsed but asked for JSON.
-    pub(crate) const fn json_only() -> Self {
-        Self { store: None, json: true, color: ColorWhen::Never, verbose: 0 }
-    }
-}
-
-/// Condition under which output has colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ColorWhen {
-    /// On a terminal, unless `NO_COLOR` is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }
 
 /// A verb with its arguments.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use self::dispatch::{Dispatcher, ObserverHealth};
+pub use self::ending::Ending;
 pub use self::events::Events;
 pub use self::ext::SessionManagerExt;
 pub use self::names::NameCounter;
@@ -18,7 +19,7 @@ pub use self::recovery::{RecoveryOptions, WorkHandler};
 pub use self::report::SessionReport;
 pub use self::request_handling::RequestHandling;
 pub use self::run::WorkError;
-pub use self::session::{Ending, Session};
+pub use self::session::Session;
 pub use self::sinks::EventSink;
 pub use self::trackers::ProgressWatch;
 
@@ -39,6 +40,7 @@ use crate::time::Timestamp;
 mod acquire;
 mod clock_jumps;
 mod dispatch;
+mod ending;
 mod engine;
 mod events;
 mod ext;

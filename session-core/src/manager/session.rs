@@ -7,14 +7,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::ending::Ending;
 use super::engine::Engine;
 use super::finish::{finish, is_paused};
 use super::locked_session::LockedSession;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
 use super::work_events::{
-    changes_questions, check_begun, check_step_event, check_work_event, durability_of, ends_step, merged,
-    starts_step,
+    changes_questions, check_begun, check_step_event, check_work_event, durability_of, ends_step,
+    items_may_begin, merged, starts_step, when_running,
 };
 use crate::cancellation::CancellationToken;
 use crate::code::ErrorCode;
@@ -25,7 +26,7 @@ use crate::head::Head;
 use crate::id::SessionId;
 use crate::limits;
 use crate::log_writer::decode;
-use crate::machine::{Lifecycle, Requests, SessionState};
+use crate::machine::{Requests, SessionState};
 use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
@@ -33,17 +34,6 @@ use crate::record::{Record, Tip};
 use crate::storage::{Durability, PAGE, SessionStorageExt as _, StorageProfile};
 use crate::text::cut;
 use crate::time::Clock;
-
-/// The outcome with which the work ends its session.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
-    /// The work completed. The counters of the summary are filled in from the log.
-    Completed(SessionSummary),
-    /// The work failed.
-    Failed(Failure),
-    /// The work was cancelled on request, for this reason.
-    Cancelled(String),
-}
 
 /// The handle through which work uses its session. Clones are the same session.
 ///
@@ -270,12 +260,7 @@ impl Session {
         let mut begins = false;
         let tip = self
             .append(Durability::Flushed, |head| {
-                let Lifecycle { requests, step_refused, .. } = &head.lifecycle;
-                // A pending cancel comes first, as where a step starts.
-                let is_pausing = requests.pause.is_some()
-                    && requests.cancel.is_none()
-                    && self.owned.request_handling().work_pauses();
-                begins = matches!(head.state(), SessionState::Running { .. }) && !is_pausing && !step_refused;
+                begins = items_may_begin(head, self.owned.request_handling().work_pauses());
                 Ok(merged(&ended, begins.then_some(&begun)))
             })
             .await?;
@@ -507,12 +492,7 @@ impl Session {
         if let Some(last) = &last {
             check_work_event(last.kind())?;
         }
-        let ending = match ending {
-            Ending::Completed(summary) => SessionEvent::Completed { summary },
-            Ending::Failed(error) => SessionEvent::Failed { error },
-            Ending::Cancelled(reason) => SessionEvent::Cancelled { reason },
-        };
-        self.finish(last.into_iter().chain([ending]).collect()).await
+        self.finish(last.into_iter().chain([ending.into()]).collect()).await
     }
 
     /// Records the end of the session's own program, also while the session is paused. If the owner dies after it, whichever
@@ -612,23 +592,9 @@ impl Session {
             let mut paused = false;
             let tip = self
                 .append(durability, |head| {
-                    paused = false;
-                    let requests = &head.lifecycle.requests;
-                    match (head.state(), &requests.pause, &requests.cancel) {
-                        (SessionState::Running { .. }, Some(pause), None)
-                            if self.owned.request_handling().work_pauses() =>
-                        {
-                            paused = true;
-                            Ok(vec![SessionEvent::Paused {
-                                reason: PauseReason::Requested(pause.reason.clone()),
-                            }])
-                        }
-                        (SessionState::Paused { .. }, ..) => {
-                            paused = true;
-                            Ok(Vec::new())
-                        }
-                        _ => Ok(vec![event.clone()]),
-                    }
+                    let events;
+                    (events, paused) = when_running(head, event, self.owned.request_handling().work_pauses());
+                    Ok(events)
                 })
                 .await?;
             if !paused {

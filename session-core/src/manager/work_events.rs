@@ -2,6 +2,9 @@
 
 use crate::error::{Result, SessionError};
 use crate::event::{EventKind, ItemMoves, SessionEvent};
+use crate::head::Head;
+use crate::machine::{Lifecycle, SessionState};
+use crate::reason::PauseReason;
 use crate::storage::Durability;
 
 /// Returns the durability with which an event of the work is acknowledged.
@@ -115,4 +118,29 @@ pub(super) fn merged(ended: &[SessionEvent], begun: Option<&ItemMoves>) -> Vec<S
         _ => events.push(SessionEvent::ItemsMoved { moves: begun.clone() }),
     }
     events
+}
+
+/// Returns `true` if items may begin: not while the session is paused, or about to be by its work, nor after a refusal. A
+/// pending cancel comes before a pause, as where a step starts.
+pub(super) fn items_may_begin(head: &Head, work_pauses: bool) -> bool {
+    let Lifecycle { state, requests, step_refused, .. } = &head.lifecycle;
+    let is_pausing = work_pauses && requests.pause.is_some() && requests.cancel.is_none();
+    matches!(state, SessionState::Running { .. }) && !is_pausing && !step_refused
+}
+
+/// Returns the events to append for one that needs a running session, and `true` if it waits until the session is resumed.
+pub(super) fn when_running(
+    head: &Head,
+    event: &SessionEvent,
+    work_pauses: bool,
+) -> (Vec<SessionEvent>, bool) {
+    let requests = &head.lifecycle.requests;
+    match (head.state(), &requests.pause, &requests.cancel) {
+        (SessionState::Running { .. }, Some(pause), None) if work_pauses => {
+            let reason = PauseReason::Requested(pause.reason.clone());
+            (vec![SessionEvent::Paused { reason }], true)
+        }
+        (SessionState::Paused { .. }, ..) => (Vec::new(), true),
+        _ => (vec![event.clone()], false),
+    }
 }

@@ -1,6 +1,6 @@
 //! The input of an `each`: its items in order, with their numbers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use session_core::{ItemIdentity, ItemStart};
 
@@ -15,6 +15,8 @@ pub(super) struct Input {
     new: HashMap<u64, ItemIdentity>,
     /// The highest number of an item.
     pub(super) last_number: u64,
+    /// `true` if an earlier run has started every item of its input.
+    pub(super) is_known: bool,
     pub(super) has_ended: bool,
     /// `true` once the log has the number of items.
     pub(super) total_is_recorded: bool,
@@ -59,10 +61,5 @@ impl Input {
     /// Returns the numbers of the items, in order.
     pub(super) fn numbers(&self) -> &[u64] {
         &self.numbers
-    }
-
-    /// Returns the numbers of the items as a set.
-    pub(super) fn set(&self) -> HashSet<u64> {
-        self.numbers.iter().copied().collect()
     }
 }

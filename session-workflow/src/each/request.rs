@@ -1,4 +1,4 @@
-//! What an `each` is asked for, and what comes out of it.
+//! The request and the report of an `each`, and the ends of its items.
 
 use std::time::Duration;
 
