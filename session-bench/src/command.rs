@@ -51,9 +51,11 @@ pub(crate) fn costs(settings: &Settings) -> Vec<Section> {
     };
     let folder = tempfile::tempdir_in(&settings.folder).expect("a folder can be created");
     let (small, large) = (folder.path().join("small"), folder.path().join("large"));
+    let asking = folder.path().join("asking");
     eprintln!("cost of the command …");
     let runtime = runtime();
     listing::fill(&runtime, &large, 10_000, 0);
+    listing::fill_asking(&runtime, &asking, 10_000, 1_000);
     // The sessions stay active while this process holds them.
     let _running = runtime.block_on(async {
         let storage = listing::open(&large);
@@ -72,6 +74,7 @@ pub(crate) fn costs(settings: &Settings) -> Vec<Section> {
         Row::new("run -- true minus true, in a new store", ctl(&small, &run), Some(0), Some(15.0)),
         Row::new("run -- true minus true, with 10000 ended sessions", ctl(&large, &run), Some(0), Some(15.0)),
         Row::new("ls, 20 active and 10000 ended sessions", ctl(&large, &["ls"]), None, Some(20.0)),
+        Row::new("answers, 1000 questions in 10000 sessions", ctl(&asking, &["answers"]), None, Some(50.0)),
     ];
     for round in 0..settings.rounds * ROUNDS_FACTOR + 5 {
         for row in &mut rows {

@@ -7,8 +7,8 @@ use std::time::Instant;
 use session_core::backend::{Batch, Expected, SessionStorage, SessionStorageExt as _};
 use session_core::maintenance::StorageMaintenance as _;
 use session_core::{
-    Durability, InMemorySessionManager, SessionConfig, SessionEvent, SessionFilter, SessionManager,
-    SessionSummary,
+    Durability, InMemorySessionManager, Question, SessionConfig, SessionEvent, SessionFilter, SessionManager,
+    SessionSummary, StepIdentity,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;
@@ -32,11 +32,30 @@ pub(crate) fn open(path: &Path) -> FileStorage {
 
 /// Creates a store with this number of sessions, some of them active, on a disk without flushes.
 pub(crate) fn fill(runtime: &Runtime, path: &Path, sessions: usize, active: usize) {
-    let options = FileStorageOptions::new(path);
+    fill_all(runtime, &without_flushes(path), sessions, active, &config);
+}
+
+/// Creates a store like [`fill`] whose active sessions wait for an answer.
+pub(crate) fn fill_asking(runtime: &Runtime, path: &Path, sessions: usize, asking: usize) {
+    let event = |number| {
+        if number >= asking {
+            return Some(SessionEvent::Completed { summary: SessionSummary::new() });
+        }
+        let mut question =
+            Question::new(StepIdentity::nth("deploy", 1), "Deploy this version to production?");
+        question.choices = vec!["yes".to_owned(), "no".to_owned()];
+        Some(SessionEvent::Asked { question: Box::new(question) })
+    };
+    fill_with(runtime, &without_flushes(path), sessions, &config, &event);
+}
+
+fn without_flushes(path: &Path) -> FileStorage {
     let disk = Arc::new(SlowDisk(Device::instant()));
-    let storage = FileStorage::with_disk(disk, options).expect("a store can be opened");
-    let config = |number| SessionConfig::new("bench").name(format!("import-{number}"));
-    fill_all(runtime, &storage, sessions, active, &config);
+    FileStorage::with_disk(disk, FileStorageOptions::new(path)).expect("a store can be opened")
+}
+
+fn config(number: usize) -> SessionConfig {
+    SessionConfig::new("bench").name(format!("import-{number}"))
 }
 
 /// Creates this number of sessions in a storage, some of them active.
@@ -47,14 +66,24 @@ pub(crate) fn fill_all(
     active: usize,
     config: &dyn Fn(usize) -> SessionConfig,
 ) {
+    let end = |number| (number >= active).then(|| SessionEvent::Completed { summary: SessionSummary::new() });
+    fill_with(runtime, storage, sessions, config, &end);
+}
+
+/// Creates this number of sessions in a storage, each started and with a last event.
+fn fill_with(
+    runtime: &Runtime,
+    storage: &(impl SessionStorage + Clone + 'static),
+    sessions: usize,
+    config: &dyn Fn(usize) -> SessionConfig,
+    event: &dyn Fn(usize) -> Option<SessionEvent>,
+) {
     let owner = session_core::backend::this_process().expect("the identity of this process can be read");
     runtime.block_on(async {
         let mut creators = tokio::task::JoinSet::new();
         for number in 0..sessions {
             let (mut log, mut records) = Log::begin_with(config(number), &owner);
-            if number >= active {
-                records.push(log.next(SessionEvent::Completed { summary: SessionSummary::new() }));
-            }
+            records.extend(event(number).map(|event| log.next(event)));
             let storage = storage.clone();
             if creators.len() >= CONCURRENT_CREATIONS {
                 creators.join_next().await.expect("there is one").expect("a session can be created");

@@ -9,6 +9,7 @@ mod command;
 mod device;
 mod events;
 mod history;
+mod items;
 mod listing;
 mod pages;
 mod process;
@@ -91,6 +92,7 @@ const PARTS: &[Part] = &[
     ("lists", listing::lists),
     ("pages", pages::first),
     ("command", command::costs),
+    ("items", |settings| items::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)),
     ("steps", |settings| steps::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)),
     ("terminal", |settings| {
         terminal::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)

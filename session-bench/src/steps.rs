@@ -23,17 +23,21 @@ const MANY: usize = 10_000;
 const RECORD: usize = 300;
 
 /// A session whose program waits, with the variables that its steps need.
-struct RunningSession {
+pub(crate) struct RunningSession {
     owner: Child,
     folder: PathBuf,
     variables: Vec<(String, String)>,
 }
 
 impl RunningSession {
-    fn start(sessionctl: &Path, folder: &Path) -> Self {
+    pub(crate) fn start(sessionctl: &Path, folder: &Path) -> Self {
         let script = "env >env.new; mv env.new env; while ! [ -e end ]; do sleep 0.05; done";
+        Self::with(sessionctl, folder, &["run", "--name", "it", "--", "sh", "-c", script])
+    }
+
+    fn with(sessionctl: &Path, folder: &Path, args: &[&str]) -> Self {
         let mut command = quiet(sessionctl);
-        command.args(["run", "--", "sh", "-c", script]).current_dir(folder);
+        command.args(args).current_dir(folder);
         command.env("SESSIONCTL_STORE", format!("file:{}", folder.join("store").display()));
         let owner = command.stderr(Stdio::null()).spawn().expect("sessionctl can be run");
         while !folder.join("env").exists() {
@@ -46,15 +50,38 @@ impl RunningSession {
         Self { owner, folder: folder.to_owned(), variables }
     }
 
-    /// Returns the command of a step that runs `true`.
-    fn step(&self, sessionctl: &Path, name: &str) -> Command {
+    /// Kills the owner, and starts the next attempt.
+    pub(crate) fn kill_and_resume(&mut self, sessionctl: &Path) {
+        self.owner.kill().expect("the owner runs");
+        self.owner.wait().expect("the owner was started here");
+        std::fs::remove_file(self.folder.join("env")).expect("the file is there");
+        let next = Self::with(sessionctl, &self.folder, &["resume", "it"]);
+        self.variables.clone_from(&next.variables);
+        self.owner = next.into_owner();
+    }
+
+    /// Takes the process out of it, which then ends nothing when it is dropped.
+    fn into_owner(mut self) -> Child {
+        let nothing = quiet("true").spawn().expect("a program can be run");
+        self.folder = PathBuf::from("/nonexistent");
+        std::mem::replace(&mut self.owner, nothing)
+    }
+
+    /// Returns a command in the environment of the session.
+    pub(crate) fn command(&self, sessionctl: &Path) -> Command {
         let mut command = quiet(sessionctl);
-        command.args(["step", name, "--key", name, "--", "true"]);
         command.envs(self.variables.iter().map(|(name, value)| (name, value))).stderr(Stdio::null());
         command
     }
 
-    fn socket(&self) -> &str {
+    /// Returns the command of a step that runs `true`.
+    fn step(&self, sessionctl: &Path, name: &str) -> Command {
+        let mut command = self.command(sessionctl);
+        command.args(["step", name, "--key", name, "--", "true"]);
+        command
+    }
+
+    pub(crate) fn socket(&self) -> &str {
         let socket = self.variables.iter().find(|(name, _)| name == "SESSIONCTL_SOCKET");
         socket.map(|(_, path)| path.as_str()).expect("a session has a socket")
     }

@@ -54,7 +54,7 @@ pub struct SessionOptions {
 ///     .label("team", "data")
 ///     .project_path("/srv/import")
 ///     .metadata(serde_json::json!({ "source": "s3" }))
-///     .deadline(Duration::from_secs(3600))        // counts while it runs, not while it is paused
+///     .deadline(Duration::from_secs(3600))        // counts while it works, not while it is paused or waits
 ///     .idempotency_key("import-2026-11-21")       // a second creation returns the same session
 ///     .recovery(RecoveryPolicy::Resume);
 /// assert!(config.check().is_ok());

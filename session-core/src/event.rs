@@ -15,7 +15,7 @@ use serde_json::Value;
 pub use self::changes::{ChangeKind, Changes, Commit, FileChange};
 pub use self::inherited::{InheritedItem, InheritedStep, StepOutcome};
 pub use self::items::{ItemFailure, ItemIdentity, ItemMoves, ItemStart};
-pub use self::payload::{Input, Origin, ProgressReport, Terminal};
+pub use self::payload::{Hook, Input, Origin, ProgressReport, Terminal};
 pub use self::step::{InputFile, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepReason};
 
 pub use self::wait::{Answer, Question};

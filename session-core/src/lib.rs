@@ -101,7 +101,7 @@ pub use code::ErrorCode;
 pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
 pub use error::{FailureError, Result, SessionError};
 pub use event::{
-    Answer, ChangeKind, Changes, Commit, EventKind, FileChange, InheritedItem, InheritedStep, Input,
+    Answer, ChangeKind, Changes, Commit, EventKind, FileChange, Hook, InheritedItem, InheritedStep, Input,
     InputFile, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Origin, ProgressReport, Question,
     SessionEvent, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason, Terminal,
 };

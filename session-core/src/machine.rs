@@ -306,7 +306,8 @@ impl Lifecycle {
     fn allows(&self, kind: EventKind) -> bool {
         match rule(Some(self.state.name()), kind) {
             Rule::Illegal => false,
-            Rule::Legal => true,
+            // The rules of items depend on the record.
+            Rule::Legal | Rule::NoItemRefused | Rule::NoItemBegins => true,
             Rule::NoIterationOpen => !self.iteration_open,
             Rule::IterationOpen => self.iteration_open,
             Rule::AwaitingInput => {
@@ -317,8 +318,6 @@ impl Lifecycle {
             Rule::Inheriting => self.to_inherit > 0,
             Rule::Inherited => self.to_inherit == 0,
             Rule::NoStepRefused => !self.step_refused,
-            // Depends on the record.
-            Rule::NoItemRefused | Rule::NoItemBegins => true,
         }
     }
 

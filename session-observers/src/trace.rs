@@ -2,8 +2,8 @@
 
 use session_core::text::visible;
 use session_core::{
-    EventContext, EventKind, ItemMoves, RecoveryReport, SessionEvent, SessionObserver, StepEnd, StepFailure,
-    StepOutcome,
+    EventContext, EventKind, InheritedItem, ItemMoves, RecoveryReport, SessionEvent, SessionObserver,
+    StepEnd, StepFailure, StepOutcome,
 };
 use tracing::{Level, debug, error, info, trace, warn};
 
@@ -15,9 +15,9 @@ use tracing::{Level, debug, error, info, trace, warn};
 /// |---|---|
 /// | error | `failed` |
 /// | warn | `interrupted`; refused steps; missed events; sessions that could not be recovered |
-/// | info | all other state changes and requests for them; recoveries |
-/// | debug | iterations, steps, commands, analyses, checkpoints, notes, kinds of a newer version |
-/// | trace | progress, parts of values of steps |
+/// | info | all other state changes and requests for them; questions and answers; recoveries |
+/// | debug | iterations, steps, sleeps, commands, analyses, checkpoints, notes, kinds of a newer version |
+/// | trace | progress, items, parts of values |
 ///
 /// Control characters in texts are escaped. Command lines, values (checkpoints, results, answers, notes, values of
 /// steps) and the reasons of refusals, which quote command lines, are not logged, because they may hold secrets; they are in the session's log, which only its user can read.
@@ -180,8 +180,8 @@ fn detail(event: &SessionEvent) -> Option<String> {
             let outcome = match &step.outcome {
                 StepOutcome::Completed(end) => step_end(*end),
                 StepOutcome::Unknown { .. } => "end unknown".to_owned(),
-                StepOutcome::Items { items } => format!("{} items", items.len()),
-                StepOutcome::Answered { answer, by } => format!("{answer} (by {by})"),
+                StepOutcome::Items { items, .. } => items_inherited(items),
+                StepOutcome::Answered { by, .. } => format!("answered by {by}"),
                 StepOutcome::Slept => "slept".to_owned(),
             };
             format!("{}: {outcome}", step.step)
@@ -191,19 +191,23 @@ fn detail(event: &SessionEvent) -> Option<String> {
         SessionEvent::StepCompleted { end, .. } => step_end(*end),
         SessionEvent::StepFailed { failure, .. } => step_failure(failure),
         SessionEvent::StepRefused { name, code, .. } => format!("{name}: {code}"),
-        SessionEvent::EachStarted { step, done, .. } => format!("{step}: {done} items done before"),
+        SessionEvent::EachStarted { step, done, .. } => format!("{step} (done before: {done})"),
         SessionEvent::ItemsMoved { moves } => {
             let ItemMoves { done, failed, skipped, begun, .. } = moves;
-            let ended = done.len() + skipped.len();
-            format!("{ended} done, {} failed, {} begun", failed.len(), begun.len())
+            let counts =
+                [("done", done.len()), ("failed", failed.len()), ("recorded as done", skipped.len())];
+            let counts = counts.into_iter().chain([("begun", begun.len())]).filter(|(_, count)| *count > 0);
+            counts.map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
         }
         SessionEvent::ItemValue { item, part, .. } => format!("item {item}: {} bytes", part.len()),
         SessionEvent::Asked { question } => format!("{}: {}", question.identity, question.text),
-        SessionEvent::Answered { answer, by, .. } => {
-            format!("{}: {} (by {by})", answer.identity, answer.value)
-        }
+        // Answers may hold secrets, as values do.
+        SessionEvent::Answered { answer, default: true, .. } => format!("{} (by default)", answer.identity),
+        SessionEvent::Answered { answer, by, .. } => format!("{} (by {by})", answer.identity),
+        SessionEvent::QuestionWithdrawn { asked } => format!("asked at revision {asked}"),
         SessionEvent::SleepStarted { step, until } => format!("{step} until {until}"),
-        SessionEvent::SleepEnded { passed: true, .. } => "the wake-up time has passed".to_owned(),
+        SessionEvent::SleepEnded { passed: true, .. } => "its wake-up time has passed".to_owned(),
+        SessionEvent::SleepEnded { passed: false, .. } => "the process that waited has gone".to_owned(),
         SessionEvent::PauseRequested { reason, by } | SessionEvent::CancelRequested { reason, by, .. } => {
             format!("{reason} (by {by})")
         }
@@ -225,6 +229,11 @@ fn step_end(end: StepEnd) -> String {
     } else {
         format!("exit code {exit_code} after {duration_ms} ms")
     }
+}
+
+fn items_inherited(items: &[InheritedItem]) -> String {
+    let unknown = items.iter().filter(|item| item.unknown).count();
+    format!("items: {} done, {unknown} unknown", items.len() - unknown)
 }
 
 fn step_failure(failure: &StepFailure) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::FileType;
 use session_core::text::escape_bytes;
-use session_core::{Input, Origin, Terminal};
+use session_core::{Hook, Input, Origin, Terminal};
 
 use crate::output::OutputLimits;
 use crate::terminal::pty::TerminalModes;
@@ -91,6 +91,7 @@ pub struct Command {
     pub(crate) terminal: Option<Terminal>,
     pub(crate) terminal_modes: Option<TerminalModes>,
     pub(crate) umask: Option<u32>,
+    pub(crate) on_ask: Option<String>,
 }
 
 impl Command {
@@ -115,6 +116,7 @@ impl Command {
             terminal: None,
             terminal_modes: None,
             umask: None,
+            on_ask: None,
         }
     }
 
@@ -136,6 +138,7 @@ impl Command {
             merge: origin.merge,
             keep_bytes: origin.keep_bytes,
             terminal: origin.terminal.as_deref().cloned(),
+            on_ask: origin.on_ask.as_ref().map(|hook| hook.command.clone()),
             stdin: match &origin.input {
                 Some(Input::File(path)) => Stdin::File(path.clone()),
                 _ => Stdin::Null,
@@ -276,6 +279,15 @@ impl Command {
         self
     }
 
+    /// Runs a command (`sh -c`) for each question that the program asks, so that it can notify a person. It gets the question
+    /// as JSON on its standard input, as `docs/guide.md` describes; has at most 30 s; and neither its output nor its end
+    /// changes the session.
+    #[must_use]
+    pub fn on_ask(mut self, command: impl Into<String>) -> Self {
+        self.on_ask = Some(command.into());
+        self
+    }
+
     /// Returns the program, as it was given.
     #[must_use]
     pub fn program(&self) -> &OsStr {
@@ -303,6 +315,7 @@ impl Command {
         origin.keep_bytes = self.keep_bytes;
         origin.terminal = self.terminal.clone().map(Box::new);
         origin.input = self.stdin.input();
+        origin.on_ask = self.on_ask.clone().map(|command| Box::new(Hook { command }));
         Ok(origin)
     }
 
@@ -411,7 +424,7 @@ mod tests {
         let plain = Command::new("true").cwd("/");
         let terminal = Terminal { stdin: false, ..Terminal::new("vt100", 24, 80) };
         let command = plain.clone().linger(Duration::from_millis(1500)).keep_background().keep_running();
-        let command = command.merge().keep_bytes(1 << 20).terminal(Some(terminal));
+        let command = command.merge().keep_bytes(1 << 20).on_ask("notify").terminal(Some(terminal));
         for command in [plain, command] {
             assert_eq!(Command::from_origin(&command.origin().unwrap()).unwrap(), command);
         }

@@ -69,6 +69,7 @@ compile_error!(
     "`session-runner` needs Linux: depend on it with `[target.'cfg(target_os = \"linux\")'.dependencies]`"
 );
 
+mod ask_hook;
 mod child_state;
 mod command;
 mod connection;
@@ -112,7 +113,7 @@ pub use prepared::PreparedCommand;
 pub use program_signal::{SignalError, SignalTarget, signal_program};
 pub use report::{ReportError, report, report_detached, sweep_sockets};
 pub use run_error::RunError;
-pub use run_loop::{STOPPED_FROM_TERMINAL, TERMINAL_RESIZED};
+pub use run_loop::{ASK_HOOK_FAILED, STOPPED_FROM_TERMINAL, TERMINAL_RESIZED};
 pub use runner::Runner;
 pub use running::Running;
 pub use session_core::Terminal;

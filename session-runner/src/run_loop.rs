@@ -1,19 +1,23 @@
 //! The main loop of a session with its program, from the start of both to the final event. It applies requests in the
 //! log to the program, and records in the log what happens to the program.
 
+mod questions;
 mod requests;
 mod terminal;
 
+pub use self::questions::ASK_HOOK_FAILED;
+use self::questions::{HookFailure, QuestionAnnouncer};
 pub use self::terminal::{STOPPED_FROM_TERMINAL, TERMINAL_RESIZED};
 
 use std::time::Duration;
 
 use serde_json::json;
 use session_core::backend::SessionLock;
-use session_core::{Result, Session, StopSource};
+use session_core::{Head, Result, Session, StopSource};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::ask_hook::AskHook;
 use crate::child_state::{ChildState, LocalRequest};
 use crate::command::Command;
 use crate::exit::signal_name;
@@ -56,6 +60,7 @@ pub(crate) struct RunLoop {
     command: Command,
     started: Instant,
     state: RunState,
+    questions: QuestionAnnouncer,
 }
 
 impl RunLoop {
@@ -72,6 +77,7 @@ impl RunLoop {
         let started = Instant::now();
         let state = RunState::new(started, stops);
         let (log, command) = (RunLog::new(session.clone(), command.to_string()), command.clone());
+        let questions = QuestionAnnouncer::new(session.clone(), capture.terminal().cloned());
         let (child_state, lingering) = (watch::Sender::default(), watch::Sender::default());
         Self {
             session,
@@ -87,7 +93,14 @@ impl RunLoop {
             command,
             started,
             state,
+            questions,
         }
+    }
+
+    /// Sets the hook for questions.
+    pub(crate) fn with_ask_hook(mut self, hook: Option<AskHook>) -> Self {
+        self.questions.set_hook(hook);
+        self
     }
 
     /// Runs to the end. `handle_dropped` completes when the caller drops its handle.
@@ -103,7 +116,8 @@ impl RunLoop {
         let mut terminal_events = self.capture.take_terminal_events();
         let (mut progress_ended, mut handle_held) = (false, true);
         let mut fenced = std::pin::pin!(session.fenced());
-        self.reconcile(&session.head()).await;
+        // The program may have asked before this loop began to watch.
+        self.on_head(&session.head()).await;
         while self.state.phase != Phase::Delivered || self.state.judge_at.is_some() {
             let limit = session.config().deadline_ms.map(Duration::from_millis);
             let (deadline, retry_at) = (self.state.deadline(limit), self.state.retry_at);
@@ -132,12 +146,16 @@ impl RunLoop {
                 error = &mut fenced, if !self.state.is_fenced() => self.end(EndReason::Fenced(error), ORPHAN_GRACE).await,
                 Ok(()) = view.changed(), if !self.state.is_fenced() => {
                     let head = view.borrow_and_update().clone();
-                    self.state.set_waiting(head.is_waiting());
-                    self.reconcile(&head).await;
+                    self.on_head(&head).await;
                 }
                 Ok(()) = local_requests.changed() => {
                     self.state.request.clone_from(&local_requests.borrow_and_update());
                     self.reconcile(&session.head()).await;
+                }
+                Some(failure) = self.questions.next_failure() => {
+                    let HookFailure { question, problem } = failure;
+                    let data = json!({ "question": question, "problem": problem });
+                    self.log.note(&self.state, ASK_HOOK_FAILED, data).await;
                 }
                 Some(signal) = stop_signals.recv() => self.on_stop_signal(signal).await,
                 Some(event) = terminal_events.recv() => self.on_terminal_event(event).await,
@@ -177,6 +195,13 @@ impl RunLoop {
             }
         }
         self.finish().await
+    }
+
+    /// Takes note of what the log says now.
+    async fn on_head(&mut self, head: &Head) {
+        self.state.set_waiting(head.is_waiting());
+        self.questions.announce(head);
+        self.reconcile(head).await;
     }
 
     /// Ends the tree. A program that has ended before keeps its own outcome.

@@ -15,6 +15,7 @@ use session_core::{
 };
 use tokio::sync::watch;
 
+use crate::ask_hook::AskHook;
 use crate::command::{Command, Forwarding};
 use crate::connection::{ConnectionHandler, Connections, ProgramHandle};
 use crate::exit::launch_failure;
@@ -389,7 +390,16 @@ impl Runner {
         };
         let capture = Capture::start(streams, terminal, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
-        Ok(RunLoop::new(session.clone(), command, supervised, capture, socket, lock, stops))
+        let hook = match &command.on_ask {
+            Some(hook) => Some(AskHook {
+                command: hook.clone(),
+                directory: command.directory().map_err(LaunchError::Directory)?,
+                store: self.store.clone(),
+            }),
+            None => None,
+        };
+        let run_loop = RunLoop::new(session.clone(), command, supervised, capture, socket, lock, stops);
+        Ok(run_loop.with_ask_hook(hook))
     }
 
     fn captured_stream(

@@ -83,7 +83,7 @@ pub(crate) struct EachReport {
     pub(crate) done: u64,
     /// Items that failed, and were not run again, or whose end is unknown.
     pub(crate) failed: u64,
-    /// Items that an earlier run did not have.
+    /// Items that an earlier run, which has started all of its items, did not have.
     pub(crate) new: u64,
     /// Items of earlier runs that the input does not have.
     pub(crate) vanished: u64,
@@ -105,7 +105,8 @@ pub(crate) struct OpenEach {
     start: u64,
     reruns: u64,
     has_changed: bool,
-    had_items: bool,
+    /// `true` if an earlier run has started every item of its input.
+    knows_all_items: bool,
     /// Occurrences of each item in the input.
     occurrences: HashMap<Vec<u8>, u64>,
     /// The items of the input, in its order.
@@ -126,6 +127,8 @@ pub(crate) struct OpenEach {
     questions: JoinSet<(u64, Result<OnUnknown, StepError>)>,
     /// `true` while the session is paused, so that no item begins.
     is_held: bool,
+    /// `true` once its client begins no further item.
+    is_stopped: bool,
     report: EachReport,
     error: Option<StepError>,
 }
@@ -168,8 +171,10 @@ impl OpenEach {
         };
         open.with_status(|status| status.started(&start, command.as_deref()));
         steps.state().workflow.eaches.record_start(&open.each, open.start);
-        (open.last_number, open.had_items, open.report.too_long) =
-            open.with_status(|status| (status.last_number(), status.last_number() > 0, status.is_too_long));
+        (open.last_number, open.knows_all_items, open.report.too_long) = open.with_status(|status| {
+            let last = status.last_number();
+            (last, status.total.is_some_and(|total| last >= total), status.is_too_long)
+        });
         Ok(open)
     }
 
@@ -188,7 +193,7 @@ impl OpenEach {
             start: 0,
             reruns,
             has_changed: false,
-            had_items: false,
+            knows_all_items: false,
             occurrences: HashMap::new(),
             input: Vec::new(),
             input_has_ended: false,
@@ -204,6 +209,7 @@ impl OpenEach {
             value_bytes: 0,
             questions: JoinSet::new(),
             is_held: false,
+            is_stopped: false,
             report: EachReport::default(),
             error: None,
         }
@@ -261,7 +267,7 @@ impl OpenEach {
         });
         let Some((number, state, deaths, start, bytes)) = known else {
             self.last_number += 1;
-            self.report.new += u64::from(self.had_items);
+            self.report.new += u64::from(self.knows_all_items);
             self.input.push(self.last_number);
             self.new.insert(self.last_number, identity);
             self.pending.push_back(self.last_number);
@@ -341,6 +347,11 @@ impl OpenEach {
         self.open.contains(&number) && self.ended.iter().all(|(known, _)| *known != number)
     }
 
+    /// Begins no further item: it ends after those that run.
+    pub(crate) const fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
     /// Takes note of the end of an item. It is recorded, and its slot free, with the next [`advance`](Self::advance).
     pub(crate) fn end_item(&mut self, number: u64, end: ItemEnd) {
         if self.is_running(number) {
@@ -354,7 +365,7 @@ impl OpenEach {
     /// # Errors
     /// If it could not be recorded: then no step of the attempt starts any more, and the session fails.
     pub(crate) async fn advance(&mut self) -> Result<Vec<BegunItem>, StepError> {
-        // First: a failure may be the one after which no item begins.
+        // First what has ended: a failure may be the one after which no item begins.
         let (mut events, has_ends) = self.end_events();
         let begun = self.next_begun();
         if events.is_empty() && begun.is_empty() {
@@ -402,13 +413,6 @@ impl OpenEach {
         Ok(())
     }
 
-    /// Lets no further item begin: its client is gone.
-    pub(crate) fn stop(&mut self) {
-        self.pending.clear();
-        self.delayed.clear();
-        self.questions.abort_all();
-    }
-
     fn check_refusal(&mut self) {
         if let Err(error) = self.steps.state().check_refusal() {
             self.error.get_or_insert(error);
@@ -416,7 +420,7 @@ impl OpenEach {
     }
 
     fn may_begin(&self) -> bool {
-        self.error.is_none() && self.report.failed < self.request.max_failures
+        self.error.is_none() && !self.is_stopped && self.report.failed < self.request.max_failures
     }
 
     /// Takes the items that may begin from those that are pending.

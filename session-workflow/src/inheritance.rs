@@ -137,7 +137,7 @@ impl Inheritance {
     pub fn completed(&self) -> usize {
         let completed = |part: &InheritedPart| match &part.step.outcome {
             StepOutcome::Completed(_) => 1,
-            StepOutcome::Items { items } => items.iter().filter(|item| !item.unknown).count(),
+            StepOutcome::Items { items, .. } => items.iter().filter(|item| !item.unknown).count(),
             StepOutcome::Unknown { .. } | StepOutcome::Answered { .. } | StepOutcome::Slept => 0,
         };
         self.parts.iter().map(completed).sum()
@@ -319,18 +319,19 @@ fn each_parts(
         let size = item.identity.arg.len() + ITEM_BYTES;
         if parts.is_empty() || size > room {
             room = ITEMS_BYTES;
+            let outcome = StepOutcome::Items { items: Vec::new(), too_long: status.is_too_long };
             let step = InheritedStep {
                 fingerprint: status.fingerprint.clone(),
                 reruns: status.reruns,
                 command: status.command.clone(),
-                ..inherited(each, source, at, StepOutcome::Items { items: Vec::new() })
+                ..inherited(each, source, at, outcome)
             };
             parts.push(InheritedPart { place, step, values: Vec::new() });
         }
         room = room.saturating_sub(size);
         let Some(part) = parts.last_mut() else { continue };
         let unknown = item.state != ItemState::Done;
-        if let StepOutcome::Items { items } = &mut part.step.outcome {
+        if let StepOutcome::Items { items, .. } = &mut part.step.outcome {
             let (identity, deaths) = (item.identity.clone(), item.deaths);
             items.push(InheritedItem { item: number, identity, unknown, deaths });
         }

@@ -140,7 +140,7 @@ impl EachTable {
                 }
             }
             SessionEvent::Inherited { step } => {
-                if let StepOutcome::Items { items } = &step.outcome {
+                if let StepOutcome::Items { items, too_long } = &step.outcome {
                     self.record_start(&step.step, revision);
                     let status = self.get_mut(&step.step);
                     let start = EachStart {
@@ -151,6 +151,7 @@ impl EachTable {
                         reruns: step.reruns,
                     };
                     status.started(&start, step.command.as_deref());
+                    status.is_too_long |= too_long;
                     items.iter().for_each(|item| status.inherited(item, revision));
                 }
             }

@@ -41,6 +41,8 @@ pub enum ClientMessage {
     Items(#[serde(with = "os_text::list")] Vec<OsString>),
     /// The end of the input of the `each` that runs. Not answered.
     ItemsEnd {},
+    /// Begins no further item of the `each` that runs: it ends after those that run. Not answered.
+    EachStop {},
     /// A part of the value of an item that runs. Not answered.
     ItemPart(ItemPart),
     /// The end of an item that runs. Not answered.
@@ -67,6 +69,7 @@ impl ClientMessage {
             | Self::End(_)
             | Self::Items(_)
             | Self::ItemsEnd {}
+            | Self::EachStop {}
             | Self::ItemPart(_)
             | Self::ItemEnd(_) => None,
         }
@@ -346,7 +349,7 @@ pub struct EachEnd {
     pub done: u64,
     /// Items that failed, or whose end is unknown.
     pub failed: u64,
-    /// Items that an earlier run did not have.
+    /// Items that an earlier run, which has started all of its items, did not have.
     pub new: u64,
     /// Items of earlier runs that the input does not have.
     pub vanished: u64,

@@ -182,3 +182,44 @@ impl QuestionTable {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(value: &str, asked: Option<u64>) -> SessionEvent {
+        let answer = Answer { identity: StepIdentity::nth("deploy", 1), value: value.to_owned(), asked };
+        SessionEvent::Answered { answer: Box::new(answer), by: "me".to_owned(), default: false }
+    }
+
+    fn asked(again: bool) -> SessionEvent {
+        let question = Question { again, ..Question::new(StepIdentity::nth("deploy", 1), "Deploy?") };
+        SessionEvent::Asked { question: Box::new(question) }
+    }
+
+    fn table(events: &[SessionEvent]) -> QuestionTable {
+        let mut table = QuestionTable::default();
+        for (event, revision) in events.iter().zip(3..) {
+            table.apply(event, revision, Timestamp::from_millis(i64::try_from(revision).unwrap()).unwrap());
+        }
+        table
+    }
+
+    #[test]
+    fn the_first_answer_holds() {
+        let table = table(&[asked(false), answered("yes", Some(3)), answered("no", Some(3))]);
+        assert_eq!(table.questions[&StepIdentity::nth("deploy", 1)].answer.as_ref().unwrap().value, "yes");
+        assert_eq!((table.changed(), table.open().len()), (5, 0));
+        assert_eq!(table.target("deploy"), StepIdentity::nth("deploy", 2));
+    }
+
+    #[test]
+    fn a_question_keeps_the_time_of_its_first_asking() {
+        let withdrawn = SessionEvent::QuestionWithdrawn { asked: 4 };
+        let table = table(&[asked(false), asked(true), withdrawn, asked(false)]);
+        let open = table.open();
+        assert_eq!((open[0].revision, open[0].at.as_millis()), (6, 6), "it was withdrawn in between");
+        let again = super::tests::table(&[asked(false), asked(true)]);
+        assert_eq!((again.open()[0].revision, again.open()[0].at.as_millis()), (4, 3));
+    }
+}

@@ -71,6 +71,7 @@ where
             | ClientMessage::End(_)
             | ClientMessage::Items(_)
             | ClientMessage::ItemsEnd {}
+            | ClientMessage::EachStop {}
             | ClientMessage::ItemPart(_)
             | ClientMessage::ItemEnd(_) => {
                 return connection

@@ -17,6 +17,8 @@ pub struct SleepTable {
 pub struct SleepStatus {
     /// The wake-up time, recorded once.
     pub until: Timestamp,
+    /// The revision of its first start, or at which it was taken over.
+    pub start: u64,
     /// `true` once it has passed: the sleep has ended.
     pub has_passed: bool,
     /// The revision at which that was recorded, or taken over; 0 before.
@@ -42,7 +44,7 @@ impl SleepTable {
             SessionEvent::SleepStarted { step, until } => self.started(step, *until, revision),
             SessionEvent::SleepEnded { start, passed: true } => self.passed(*start, revision),
             SessionEvent::Inherited { step } if step.outcome == StepOutcome::Slept => {
-                let status = SleepStatus { until: step.at, has_passed: true, end: revision };
+                let status = SleepStatus { until: step.at, start: revision, has_passed: true, end: revision };
                 self.sleeps.insert(step.step.clone(), status);
             }
             _ => {}
@@ -52,7 +54,12 @@ impl SleepTable {
     pub(crate) fn started(&mut self, step: &StepIdentity, until: Timestamp, revision: u64) {
         self.starts.insert(revision, step.clone());
         // The first wake-up time holds.
-        self.sleeps.entry(step.clone()).or_insert(SleepStatus { until, has_passed: false, end: 0 });
+        self.sleeps.entry(step.clone()).or_insert(SleepStatus {
+            until,
+            start: revision,
+            has_passed: false,
+            end: 0,
+        });
     }
 
     pub(crate) fn passed(&mut self, start: u64, revision: u64) {

@@ -3,7 +3,7 @@
 //! Only the session of a program can be resumed and retried from here. The work of a library is in the program that
 //! created it, and an imported session has nothing to run.
 
-use sessionkit::log::{Owner, PauseReason, PersistedSession};
+use sessionkit::log::{Owner, PersistedSession};
 use sessionkit::{SessionEvent, SessionId, SessionManager, SessionState, text::visible};
 
 use crate::unknown_owner::DECLARE_DEAD;
@@ -23,6 +23,11 @@ impl Advice {
     /// Creates the advice to type a verb for a session.
     pub(crate) fn command(verb: &str, id: SessionId) -> Self {
         Self { sentence: None, next: vec![verb.to_owned(), id.to_string()] }
+    }
+
+    /// Creates the advice to type these words.
+    pub(crate) const fn words(next: Vec<String>) -> Self {
+        Self { sentence: None, next }
     }
 
     /// Creates the advice to declare an owner dead of whom it is not known whether it lives.
@@ -116,12 +121,9 @@ fn library(session: &PersistedSession, creator: Option<&Owner>) -> String {
             ("resumes", Some("resume_session"))
         }
     };
-    let asks = matches!(session.state, SessionState::Paused { reason: PauseReason::AwaitingInput(_) });
-    let is_answered = session.head.lifecycle.requests.answer.is_some();
-    let answer = if asks && !is_answered { ", after an answer with `provide_input`" } else { "" };
     match (key, call) {
-        (Some(key), _) => format!("{program} {verb} it with `run_or_resume` and the key `{key}`{answer}"),
-        (None, Some(call)) => format!("only {program} {verb} it, with `{call}`{answer}"),
+        (Some(key), _) => format!("{program} {verb} it with `run_or_resume` and the key `{key}`"),
+        (None, Some(call)) => format!("only {program} {verb} it, with `{call}`"),
         (None, None) => format!("only {program} can run it again, as a new session"),
     }
 }

@@ -1,6 +1,9 @@
 //! Command-line arguments as typed. The verbs interpret them.
 
+mod answer;
+mod ask;
 mod config;
+mod each;
 mod manage;
 mod run;
 mod step;
@@ -14,7 +17,10 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::log::Timestamp;
 
+pub(crate) use self::answer::{Answer, Answers};
+pub(crate) use self::ask::{Ask, Sleep, SleepEnd};
 pub(crate) use self::config::{ConfigAction, ShowConfig};
+pub(crate) use self::each::Each;
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
@@ -150,8 +156,18 @@ pub(crate) enum Verb {
     Report(Report),
     /// Run a command of a session's script once, and never again in a later attempt
     Step(Box<Step>),
+    /// Run a command once for each line of the input, and never again in a later attempt
+    Each(Box<Each>),
+    /// Ask a question in a session's script, and wait for the answer
+    Ask(Ask),
+    /// Wait in a session's script for a time that is recorded once
+    Sleep(Sleep),
     /// List the steps of a session
     Steps(Steps),
+    /// Answer a question of a session
+    Answer(Answer),
+    /// List the questions that wait for an answer
+    Answers(Answers),
     /// Print the configuration
     #[command(subcommand)]
     Config(ConfigAction),
@@ -190,7 +206,12 @@ impl Verb {
             Self::Verify(_) => "verify",
             Self::Report(_) => "report",
             Self::Step(_) => "step",
+            Self::Each(_) => "each",
+            Self::Ask(_) => "ask",
+            Self::Sleep(_) => "sleep",
             Self::Steps(_) => "steps",
+            Self::Answer(_) => "answer",
+            Self::Answers(_) => "answers",
             Self::Config(_) => "config",
         }
     }
@@ -226,7 +247,10 @@ impl Verb {
             | Self::Retry(_)
             | Self::Wait(_)
             | Self::Attach(_)
-            | Self::Step(_) => ExitCodes::Child,
+            | Self::Step(_)
+            | Self::Each(_)
+            | Self::Ask(_)
+            | Self::Sleep(_) => ExitCodes::Child,
             Self::Ls(_)
             | Self::Show(_)
             | Self::Why(_)
@@ -247,6 +271,8 @@ impl Verb {
             | Self::Verify(_)
             | Self::Report(_)
             | Self::Steps(_)
+            | Self::Answer(_)
+            | Self::Answers(_)
             | Self::Config(_) => ExitCodes::Own,
         }
     }
@@ -434,17 +460,30 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a moment, or the duration since then.
 fn since(text: &str) -> Result<Timestamp, String> {
-    let error =
-        || "expected a time such as 2026-03-01 or 2026-03-01T12:00:00Z, or a duration such as 10m".to_owned();
     let at = match humantime::parse_duration(text) {
         Ok(duration) => SystemTime::now().checked_sub(duration),
-        Err(_) => humantime::parse_rfc3339_weak(text)
-            .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")))
-            .ok(),
+        Err(_) => system_time(text),
     };
-    let millis =
-        at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).ok_or_else(error)?.as_millis();
-    i64::try_from(millis).ok().and_then(Timestamp::from_millis).ok_or_else(error)
+    at.and_then(timestamp).ok_or_else(|| {
+        "expected a time such as 2026-03-01 or 2026-03-01T12:00:00Z, or a duration such as 10m".to_owned()
+    })
+}
+
+/// Parses a moment.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let error = || "expected a time such as 2026-03-01 or 2026-03-01T12:00:00Z".to_owned();
+    system_time(text).and_then(timestamp).ok_or_else(error)
+}
+
+fn system_time(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339_weak(text)
+        .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")))
+        .ok()
+}
+
+fn timestamp(at: SystemTime) -> Option<Timestamp> {
+    let millis = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_millis();
+    i64::try_from(millis).ok().and_then(Timestamp::from_millis)
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -58,6 +58,8 @@ settings! {
     on_hangup: OnHangup = OnHangup::Leave,
     /// Set PYTHONUNBUFFERED=1 for programs, as `run --unbuffered` does
     unbuffered: bool = false,
+    /// Command to run with `sh -c` for each question that a program asks, as `run --on-ask` does; an empty one is none
+    on_ask: String = String::new(),
 }
 
 /// The value of a setting that applies, and its origin.

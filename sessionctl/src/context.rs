@@ -59,6 +59,11 @@ impl Context {
         Self { quiet, ..self }
     }
 
+    /// Gives this process the umask of its caller, for a verb that starts programs itself and writes nothing of a store.
+    pub(crate) fn restore_umask(&self) {
+        rustix::process::umask(self.umask);
+    }
+
     /// Returns `true` if only the output of a program and errors are to be printed.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.quiet

@@ -116,6 +116,15 @@ impl Failure {
         self.map(|details| details.exit_code = details.exit_code.or(Some(code)))
     }
 
+    /// Adds a sentence to the message of a failure with this code.
+    pub(crate) fn explain(self, code: ErrorCode, sentence: &str) -> Self {
+        self.map(|details| {
+            if details.code == code {
+                details.message = format!("{sentence}: {}", details.message);
+            }
+        })
+    }
+
     fn map(mut self, change: impl FnOnce(&mut Details)) -> Self {
         if let Self::Reported(details) = &mut self {
             change(details);

@@ -47,7 +47,7 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let mut viewers = Viewers::new(plan);
     let runner = viewers.connect(context, context.term.intercept_output(runner))?;
-    let ran = run_viewed(context, store, &runner, session, command, signals, &mut viewers).await;
+    let ran = Box::pin(run_viewed(context, store, &runner, session, command, signals, &mut viewers)).await;
     let Ran { code, interrupted } = match ran {
         Ok(ran) => ran,
         // Only the viewers can print it.
@@ -238,7 +238,9 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
         let continuation = continuation.map(|text| format!("; {text}")).unwrap_or_default();
         match report.head.state() {
             SessionState::Failed { error } => {
-                let text = format!("session failed: {}{continuation}", visible(&error.message));
+                let eaches = steps.as_ref().map(StepSummary::failed_eaches).unwrap_or_default();
+                let failed = format!("session failed: {}", visible(&error.message));
+                let text = [vec![failed], eaches].concat().join("; ") + &continuation;
                 // A refusal has named the decision that a retry needs.
                 let refused = steps.as_ref().is_some_and(|steps| steps.decision().is_some());
                 let next = match steps {

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::log::{
-    Commit, ExecutionMode, FailureCause, OwnerLoss, PersistedSession, StepTotals, Timestamp, WorkHistory,
+    Commit, ExecutionMode, FailureCause, ItemTotals, OwnerLoss, PersistedSession, StepTotals, Timestamp,
+    WaitTotals, WorkHistory,
 };
 use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
@@ -89,6 +90,10 @@ pub(crate) struct Session {
     progress: Option<Progress>,
     /// Its durable steps; null before the first one.
     steps: Option<Steps>,
+    /// The items of its newest each; null before the first one.
+    items: Option<Items>,
+    /// What it waits for; null if it has no open question and no wake-up time.
+    waits: Option<Waits>,
     /// The owner; null if no process owns the session.
     owner: Option<OwnerJson>,
     /// The terminal of its program, if it can be attached to on this machine.
@@ -156,10 +161,56 @@ struct Steps {
     newest: Option<String>,
 }
 
+#[derive(Debug, Serialize)]
+struct Waits {
+    /// Questions without an answer; `answers` lists them.
+    questions: u64,
+    /// The name of the oldest one, cut to 64 bytes.
+    oldest: Option<String>,
+    /// The time at which that one was asked.
+    asked_at: Option<Timestamp>,
+    /// The wake-up time of the sleep that was started last.
+    until: Option<Timestamp>,
+}
+
+impl Waits {
+    fn of(head: &Head) -> Option<Self> {
+        let WaitTotals { questions, oldest, until, .. } = &head.waits;
+        let (questions, until, oldest) = (*questions, *until, oldest.first());
+        (questions > 0 || until.is_some()).then(|| Self {
+            questions,
+            oldest: oldest.map(|oldest| oldest.name.clone()),
+            asked_at: oldest.map(|oldest| oldest.at),
+            until,
+        })
+    }
+}
+
 impl Steps {
     fn of(head: &Head) -> Option<Self> {
         let StepTotals { completed, failed, open, newest, .. } = head.steps.clone();
         (head.steps != StepTotals::default()).then_some(Self { completed, failed, open, newest })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Items {
+    /// Items with a recorded end, those of earlier inputs included.
+    done: u64,
+    /// Failures and unknown ends since the each was started last.
+    failed: u64,
+    /// Items that run, of every each, or that were running when the owner died.
+    open: u64,
+    /// The number of items; null before the input is read to its end.
+    total: Option<u64>,
+    /// The each that was started last.
+    newest: Option<String>,
+}
+
+impl Items {
+    fn of(head: &Head) -> Option<Self> {
+        let ItemTotals { done, failed, open, total, newest, .. } = head.items.clone();
+        (head.items != ItemTotals::default()).then_some(Self { done, failed, open, total, newest })
     }
 }
 
@@ -280,6 +331,8 @@ impl Session {
                 eta_seconds: progress.eta_seconds,
             }),
             steps: Steps::of(&head),
+            items: Items::of(&head),
+            waits: Waits::of(&head),
             owner: owner(&head, liveness),
             terminal: terminals.viewed(&head).map(|viewed| TerminalJson { viewed }),
             created_at: Some(head.created_at),

@@ -54,6 +54,7 @@ mod unknown_owner;
 mod verb;
 mod verbose;
 mod viewer;
+mod waits;
 mod worktree;
 
 use std::ffi::OsString;
@@ -147,8 +148,19 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Recover(args) => verb::recover::run(args, context).await,
         Verb::Verify(args) => verb::verify::run(args, context).await,
         Verb::Report(args) => verb::report::run(args, context).await,
-        Verb::Step(args) => verb::step::run(args),
+        Verb::Step(args) => {
+            context.restore_umask();
+            verb::step::run(args)
+        }
+        Verb::Each(args) => {
+            context.restore_umask();
+            verb::each::run(args).await
+        }
+        Verb::Ask(args) => verb::ask::run(args),
+        Verb::Sleep(args) => verb::sleep::run(args),
         Verb::Steps(args) => verb::steps::run(args, context).await,
+        Verb::Answer(args) => verb::answer::run(args, context).await,
+        Verb::Answers(args) => verb::answers::run(args, context).await,
         Verb::Config(action) => verb::config::run(action, context),
     }
 }
@@ -171,7 +183,9 @@ fn usage_error(error: &clap::Error, program: Option<OsString>) -> ExitCode {
     }
     let lines: Vec<_> = text.trim_end().lines().map(visible).collect();
     eprintln!("{}", lines.join("\n"));
-    // Every other code is that of a step's command.
-    let is_step = std::env::args_os().nth(1).is_some_and(|verb| verb == "step");
-    ExitCode::from(if is_step { verb::step::TROUBLE } else { 2 })
+    // Every other code is that of a step's command, or means that a script goes another way.
+    let verb = std::env::args_os().nth(1);
+    let is_inside =
+        verb.is_some_and(|verb| ["step", "each", "ask", "sleep"].iter().any(|known| verb == *known));
+    ExitCode::from(if is_inside { verb::client::TROUBLE } else { 2 })
 }

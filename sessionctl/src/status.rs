@@ -16,7 +16,7 @@ pub(crate) enum Status {
     Running,
     /// Its owner lives, and is stopped by a signal.
     Stalled,
-    /// Waits for an answer.
+    /// Does nothing but wait for an answer or a wake-up time.
     Waiting,
     /// Paused on request or at a limit.
     Paused,
@@ -117,9 +117,9 @@ impl Status {
         match self {
             Self::Created | Self::Queued => &[StateName::Created],
             Self::Running | Self::Stalled => &[StateName::Running],
-            Self::Waiting | Self::Paused => &[StateName::Paused],
+            Self::Paused => &[StateName::Paused],
             Self::Crashed => &[StateName::Created, StateName::Running, StateName::Paused],
-            Self::Interrupted | Self::Stopped => &[StateName::Running, StateName::Paused],
+            Self::Waiting | Self::Interrupted | Self::Stopped => &[StateName::Running, StateName::Paused],
             Self::Completed => &[StateName::Completed],
             Self::Failed | Self::TimedOut => &[StateName::Failed],
             Self::Cancelled => &[StateName::Cancelled],
@@ -159,6 +159,8 @@ pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
         }
         (SessionState::Created, _) if head.creator.is_none() => Status::Queued,
         (SessionState::Created, _) => Status::Created,
+        // One that waits does nothing either way.
+        (SessionState::Running { .. }, _) if head.is_waiting() => Status::Waiting,
         (SessionState::Running { .. }, _) if head.lifecycle.owner.as_ref().is_some_and(is_stopped) => {
             Status::Stalled
         }

@@ -55,7 +55,7 @@
 //! | run a program | `#[sessionkit::main]`, [`Store::runner`](Store), `runner` (feature `runner`) |
 //! | follow the output of all programs | [`Store::outputs`](Store) (feature `runner`) |
 //! | inspect sessions | [`SessionManager::list_sessions`], [`SessionManager::get_progress`], [`SessionManager::read_log`] |
-//! | cancel, pause, provide input | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
+//! | cancel, pause, answer | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::append_answer`] |
 //! | recover from crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
 //! | receive events | [`SessionObserver`], [`ObservableSessionManager`](manager::ObservableSessionManager), `observers` (features `observer-…`) |
 //! | move sessions to another store | [`Store::export`](Store), [`Store::import`](Store), [`Store::migrate`](Store) (feature `runner`) |
@@ -129,12 +129,12 @@ pub mod manager {
 pub mod log {
     pub use session_core::{
         Answer, ChangeKind, Changes, Commit, EventKind, Evidence, ExecutedCommand, ExecutionMode,
-        FailureCause, FailureError, FileChange, InheritedItem, InheritedStep, Input, InputFile, InstanceId,
-        Interruption, InvalidId, InvalidTimestamp, ItemFailure, ItemIdentity, ItemMoves, ItemStart,
-        ItemTotals, LockFolderId, OpenQuestion, Origin, Owner, OwnerLoss, PauseReason, PersistedSession,
-        ProgressReport, Question, Record, Requests, StepEnd, StepFailure, StepIdentity, StepOccurrence,
-        StepOutcome, StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp, Totals,
-        TransitionError, WaitTotals, WorkHistory,
+        FailureCause, FailureError, FileChange, Hook, InheritedItem, InheritedStep, Input, InputFile,
+        InstanceId, Interruption, InvalidId, InvalidTimestamp, ItemFailure, ItemIdentity, ItemMoves,
+        ItemStart, ItemTotals, LockFolderId, OpenQuestion, Origin, Owner, OwnerLoss, PauseReason,
+        PersistedSession, ProgressReport, Question, Record, Requests, StepEnd, StepFailure, StepIdentity,
+        StepOccurrence, StepOutcome, StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp,
+        Totals, TransitionError, WaitTotals, WorkHistory,
     };
 }
 

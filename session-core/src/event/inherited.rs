@@ -1,4 +1,4 @@
-//! What a session takes over from the one that it retries: the payload of `inherited`.
+//! Steps, items, answers and sleeps that a session takes over from the one that it retries: the payload of `inherited`.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,9 @@ pub enum StepOutcome {
     Items {
         /// The items.
         items: Vec<InheritedItem>,
+        /// `true` if the values of all items of the `each` together were longer than they may be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        too_long: bool,
     },
     /// The question of this name was answered.
     Answered {
@@ -68,7 +71,7 @@ impl InheritedStep {
         check_inputs(&self.inputs)?;
         check_run(&self.fingerprint, self.command.as_deref())?;
         match &self.outcome {
-            StepOutcome::Items { items } => items.iter().try_for_each(|item| item.identity.check()),
+            StepOutcome::Items { items, .. } => items.iter().try_for_each(|item| item.identity.check()),
             StepOutcome::Answered { answer, .. } => check_value(answer),
             StepOutcome::Completed(_) | StepOutcome::Unknown { .. } | StepOutcome::Slept => Ok(()),
         }

@@ -52,6 +52,17 @@ pub struct Origin {
     /// The standard input of the first run, if something was given to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
+    /// The command that is run for each question, if it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_ask: Option<Box<Hook>>,
+}
+
+/// A command that is run when something happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hook {
+    /// The command, for `sh -c`.
+    pub command: String,
 }
 
 /// A terminal that a program has of its own.
@@ -115,6 +126,7 @@ impl Origin {
             keep_bytes: None,
             terminal: None,
             input: None,
+            on_ask: None,
         }
     }
 

@@ -37,6 +37,7 @@ pub enum Rule {
 /// Returns the rule for a kind of event in a state; `None` is the session that does not exist yet.
 #[must_use]
 #[expect(clippy::match_same_arms, reason = "one block for each state, so that each can be read by itself")]
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
     use EventKind as E;
     use StateName as S;

@@ -105,7 +105,8 @@ pub(super) fn check_begun(begun: &ItemMoves) -> Result<()> {
 /// Returns the events, with items that begin in the last one of the same `each`.
 pub(super) fn merged(ended: &[SessionEvent], begun: Option<&ItemMoves>) -> Vec<SessionEvent> {
     let mut events = ended.to_vec();
-    let Some(begun) = begun.filter(|begun| !begun.begun.is_empty()) else { return events };
+    let says_something = |begun: &&ItemMoves| !begun.begun.is_empty() || begun.total.is_some();
+    let Some(begun) = begun.filter(says_something) else { return events };
     match events.last_mut() {
         Some(SessionEvent::ItemsMoved { moves }) if moves.each == begun.each => {
             moves.total = begun.total.or(moves.total);

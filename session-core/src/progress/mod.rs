@@ -99,7 +99,12 @@ impl SessionProgress {
         let eta = match head.state() {
             SessionState::Running { .. } => reported
                 .eta
-                .or_else(|| share.filter(|_| samples >= SAMPLES).and_then(|share| share.time_left(ran))),
+                // Items that were recorded before took no time of this session: there is no rate.
+                .or_else(|| {
+                    share
+                        .filter(|_| samples >= SAMPLES && of_steps.is_none())
+                        .and_then(|share| share.time_left(ran))
+                }),
             SessionState::Created
             | SessionState::Paused { .. }
             | SessionState::Completed { .. }
@@ -140,12 +145,26 @@ impl SessionProgress {
     }
 }
 
-/// Returns the progress of the durable steps, if one was started and nothing was reported.
+/// Returns the progress of the durable work, if nothing was reported: of the newest `each` until its items are done, else of the
+/// steps.
 fn of_steps(head: &Head, reported: &ProgressReport) -> Option<ProgressReport> {
-    let is_shown = *reported == ProgressReport::default() && head.steps.newest.is_some();
-    is_shown.then(|| ProgressReport {
-        completed_steps: Some(head.steps.completed),
-        step: head.steps.newest.clone(),
+    if *reported != ProgressReport::default() {
+        return None;
+    }
+    let (items, steps) = (&head.items, &head.steps);
+    let is_done = items.total.is_some_and(|total| items.done >= total);
+    if items.newest.is_some() && (!is_done || steps.newest.is_none()) {
+        return Some(ProgressReport {
+            // Items of earlier inputs are recorded, too.
+            completed_steps: Some(items.total.map_or(items.done, |total| items.done.min(total))),
+            total_steps: items.total,
+            step: items.newest.clone(),
+            ..ProgressReport::default()
+        });
+    }
+    steps.newest.is_some().then(|| ProgressReport {
+        completed_steps: Some(steps.completed),
+        step: steps.newest.clone(),
         ..ProgressReport::default()
     })
 }

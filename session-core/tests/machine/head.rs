@@ -105,15 +105,15 @@ fn grown(text: &str, labels: BTreeMap<String, String>) -> Log {
 }
 
 /// Adds the items and waits of which a head names most.
-fn push_items_and_waits(log: &mut Log, long: &str) {
-    let name: String = long.chars().take(limits::NAME_CHARS).collect();
-    let step = || StepIdentity::keyed(name.clone(), long);
+fn push_items_and_waits(log: &mut Log, text: &str) {
+    let name: String = text.chars().take(limits::NAME_CHARS).collect();
+    let step = || StepIdentity::keyed(name.clone(), text);
     log.push(SessionEvent::EachStarted {
         step: step(),
-        fingerprint: long.to_owned(),
+        fingerprint: text.to_owned(),
         reruns: u64::MAX,
         done: u64::MAX,
-        command: Some(long.to_owned()),
+        command: Some(text.to_owned()),
     });
     let moves = ItemMoves {
         each: log.revision(),
@@ -124,7 +124,7 @@ fn push_items_and_waits(log: &mut Log, long: &str) {
     };
     log.push(SessionEvent::ItemsMoved { moves });
     for _ in 0..9 {
-        log.push(SessionEvent::Asked { question: Box::new(Question::new(step(), long)) });
+        log.push(SessionEvent::Asked { question: Box::new(Question::new(step(), text)) });
     }
     log.push(SessionEvent::SleepStarted { step: step(), until: instant(7) });
 }

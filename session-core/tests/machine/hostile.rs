@@ -351,6 +351,7 @@ fn of_step(random: &mut Random, event: SessionEvent) -> SessionEvent {
                                 deaths: number(random),
                             })
                             .collect(),
+                        too_long: random.below(2) == 0,
                     },
                     StepOutcome::Answered { .. } => {
                         StepOutcome::Answered { answer: text(random), by: text(random) }
@@ -421,6 +422,7 @@ fn of_wait(random: &mut Random, event: SessionEvent) -> SessionEvent {
                 done: numbers(random),
                 failed: (0..random.below(4)).map(|_| failed(random)).collect(),
                 skipped: numbers(random),
+                too_long: random.below(2) == 0,
                 begun: moves.begun.iter().map(|_| begun(random)).collect(),
             };
             SessionEvent::ItemsMoved { moves }

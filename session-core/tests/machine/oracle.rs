@@ -299,7 +299,7 @@ fn inherited(form: u8) -> InheritedStep {
         outcome: match form {
             0 => StepOutcome::Completed(StepEnd::default()),
             1 => StepOutcome::Unknown { deaths: 1 },
-            2 => StepOutcome::Items { items: vec![item] },
+            2 => StepOutcome::Items { items: vec![item], too_long: false },
             3 => StepOutcome::Answered { answer: "yes".to_owned(), by: "a".to_owned() },
             _ => StepOutcome::Slept,
         },

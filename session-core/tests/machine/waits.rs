@@ -47,6 +47,7 @@ fn moved(each: u64, [done, failed, skipped, begun]: [u64; 4]) -> SessionEvent {
         done: (1..=done).collect(),
         failed: (1..=failed).map(|item| ItemFailure { item, ..ItemFailure::default() }).collect(),
         skipped: (1..=skipped).collect(),
+        too_long: false,
         begun: (1..=begun).map(start).collect(),
     };
     SessionEvent::ItemsMoved { moves }
@@ -284,7 +285,8 @@ fn answers_of_a_former_attempt_leave_open_waits() {
     assert_eq!(waits(&log), (1, 0, 9));
 }
 
-/// What a former attempt waited for was told from the present ones only where a question was open at its end.
+/// The revision at which the attempt began was recorded only where a question was open then: the end of a sleep of a former
+/// attempt closed a question of this one.
 #[test]
 fn sleeps_of_a_former_attempt_leave_open_waits() {
     let mut log = running();
@@ -394,7 +396,7 @@ fn values_of_inherited_items_are_part_of_what_is_missing() {
     };
     let value = || SessionEvent::ItemValue { each: 2, item: 1, part: b"v".to_vec() };
     let mut log = created(3);
-    log.push(inherit(StepOutcome::Items { items: Vec::new() })).push(value());
+    log.push(inherit(StepOutcome::Items { items: Vec::new(), too_long: false })).push(value());
     let error = log.offer(answer(None)).unwrap_err();
     assert!(matches!(error, TransitionError::IllegalTransition { .. }), "it has not all of them: {error:?}");
     log.push(inherit(StepOutcome::Slept));

@@ -177,7 +177,7 @@ async fn values_of_items_are_inherited() {
         from: first,
         at: Timestamp::from_millis(1_795_253_400_000).unwrap(),
         inputs: Vec::new(),
-        outcome: StepOutcome::Items { items },
+        outcome: StepOutcome::Items { items, too_long: false },
     };
     let events = vec![
         SessionEvent::Inherited { step: Box::new(step) },
@@ -222,9 +222,9 @@ async fn with_an_item(manager: &InMemorySessionManager) -> Session {
 /// Returns the records of items after a revision.
 async fn moves_after(session: &Session, revision: u64) -> Vec<ItemMoves> {
     let records = session.read_log(revision).await.unwrap();
-    let moves = |record: Record| match record.event {
-        SessionEvent::ItemsMoved { moves } => Some(moves),
-        _ => None,
+    let moves = |record: Record| {
+        let SessionEvent::ItemsMoved { moves } = record.event else { return None };
+        Some(moves)
     };
     records.into_iter().filter_map(moves).collect()
 }
@@ -276,6 +276,15 @@ async fn an_end_and_the_next_beginning_are_one_flushed_batch() {
     assert_eq!((tip.revision, begins), (6, true), "a value, and one record of items");
     assert_eq!(counts(), before.map(|count| count + 1));
     assert_eq!(moves_after(&session, 4).await, [ItemMoves { done: vec![1], ..begun }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_total_is_recorded_with_the_last_end() {
+    let world = World::default();
+    let session = with_an_item(&world.process().await).await;
+    session.move_items(done(1), ItemMoves { total: Some(1), ..begin(&[]) }).await.unwrap();
+    assert_eq!((session.head().items.done, session.head().items.total), (1, Some(1)));
+    assert_eq!(session.head().tip.revision, 6);
 }
 
 #[tokio::test(start_paused = true)]

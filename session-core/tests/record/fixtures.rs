@@ -19,6 +19,7 @@ use session_core::{
 };
 
 use crate::support::{instant, read};
+use crate::waits;
 
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
@@ -131,6 +132,29 @@ fn fixtures_cover_every_reason_evidence_cause_and_change() {
         r#""outcome":{"completed":{"exit_code":0"#,
         r#""outcome":{"unknown":{}}"#,
         r#""outcome":{"unknown":{"deaths":2}}"#,
+        r#""outcome":{"items":{"items":[{"item":1,"arg":"a.png"},"#,
+        r#""arg":{"base64":"Y2Fm6S5wbmc="},"unknown":true}"#,
+        r#""arg":"a.png","n":2,"unknown":true,"deaths":2}"#,
+        r#""outcome":{"answered":{"answer":"yes\n","by":"ada"}}"#,
+        r#""outcome":"slept""#,
+        r#""inputs":[{"path":"src"#,
+        r#"{"path":{"base64":"#,
+        r#""fingerprint":"b7a1f0c95e2d4386a1f42c5b8e907d13","reruns":1}"#,
+        r#""done":2,"command":"./convert {}"}"#,
+        r#""begun":[{"item":1,"arg":"a.png"},{"item":2,"arg":{"base64":"Y2Fm6S5wbmc="}}]"#,
+        r#"{"item":3,"arg":"a.png","n":2}"#,
+        r#"{"item":4,"arg":""},{"item":2}]"#,
+        r#""total":6,"failed":[{"item":2,"exit_code":2,"error":"exit code 2"},{"item":3,"signal":15,"unknown":true}]"#,
+        r#""skipped":[3]"#,
+        r#""done":[4]"#,
+        r#""choices":["test","prod \"1\""],"default":"test","default_at":""#,
+        r#""again":true"#,
+        r#""answer":"later","by":"ada"}"#,
+        r#""asked":6,"by":"ada"}"#,
+        r#""asked":15,"by":"ada","default":true}"#,
+        r#""passed":true"#,
+        r#""passed":false"#,
+        r#"{"input_provided":{"value":"#,
         r#""mode":{"worktree":{"name":"#,
         r#""kind":"added""#,
         r#""kind":"modified""#,
@@ -168,7 +192,7 @@ fn write_missing() {
     }
 }
 
-fn owner(n: u32) -> Owner {
+pub(crate) fn owner(n: u32) -> Owner {
     let mut owner = Owner::new(
         "build-7".to_owned(),
         "2f1d6c0a8f4e4b7db1a90c5d3e6f7a81".to_owned(),
@@ -208,6 +232,9 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("lock-folder", "99999999-2222-4333-8444-555555555555".parse().unwrap(), lock_folder()),
         ("steps", "cccccccc-2222-4333-8444-555555555555".parse().unwrap(), steps()),
         ("inherited", "cccccccc-2222-4333-8444-555555555556".parse().unwrap(), inherited()),
+        ("items", "eeeeeeee-2222-4333-8444-555555555555".parse().unwrap(), waits::items()),
+        ("waits", "eeeeeeee-2222-4333-8444-555555555556".parse().unwrap(), waits::waits()),
+        ("inherited-items", "eeeeeeee-2222-4333-8444-555555555557".parse().unwrap(), waits::inherited()),
     ]
 }
 
@@ -313,7 +340,7 @@ fn completed() -> Vec<SessionEvent> {
     ]
 }
 
-fn begun() -> Vec<SessionEvent> {
+pub(crate) fn begun() -> Vec<SessionEvent> {
     vec![
         SessionEvent::Created {
             format: 1,

@@ -137,6 +137,15 @@ fn the_page_names_exactly_the_existing_members() {
             if let Some(end) = payload.pointer("/outcome/completed") {
                 note("Object: step end", end);
             }
+            for (path, heading) in [
+                ("/inputs", "input file"),
+                ("/failed", "item failure"),
+                ("/begun", "item start"),
+                ("/outcome/items/items", "inherited item"),
+            ] {
+                let list = payload.pointer(path).and_then(Value::as_array);
+                list.into_iter().flatten().for_each(|item| note(&format!("Object: {heading}"), item));
+            }
             for (list, heading) in [("files", "file change"), ("commit_list", "commit")] {
                 let list = payload.get("changes").and_then(|changes| changes.get(list)?.as_array());
                 list.into_iter().flatten().for_each(|item| note(&format!("Object: {heading}"), item));
@@ -192,10 +201,17 @@ fn the_page_names_the_limits_of_the_code() {
         ("`step`, `phase`", limits::STEP_BYTES),
         ("a step's key or fingerprint", limits::STEP_KEY_BYTES),
         ("`command` of a step", limits::STEP_TEXT_BYTES),
-        ("`part` of a step's value", limits::VALUE_PART_BYTES),
+        ("`inputs` of a step", limits::NAMED_FILES),
+        ("their paths and digests", limits::INPUT_BYTES),
+        ("`part` of a step's", limits::VALUE_PART_BYTES),
+        ("`arg` of an item", limits::VALUE_PART_BYTES),
+        ("`question`", limits::STEP_TEXT_BYTES),
+        ("`choices`", limits::CHOICES),
+        ("a choice", limits::STEP_BYTES),
+        ("`answer`, `default`", limits::VALUE_PART_BYTES),
         ("a step's value", limits::VALUE_BYTES),
         ("`files` of an iteration", limits::NAMED_FILES),
-        ("their paths", limits::NAMED_FILES_BYTES),
+        ("their paths, previous ones", limits::NAMED_FILES_BYTES),
         ("`commit_list`", limits::NAMED_COMMITS),
         ("`id` of a commit", limits::COMMIT_ID_BYTES),
         ("`subject` of a commit", limits::SUBJECT_BYTES),

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use session_core::backend::Chain;
 use session_core::limits::LimitError;
 use session_core::{
-    ChangeKind, Changes, Commit, ExecutionMode, FileChange, InheritedStep, Owner, ProgressReport,
-    SessionConfig, SessionEvent, SessionSummary, StepFailure, StepIdentity, StepOutcome, StepReason, limits,
+    Answer, ChangeKind, Changes, Commit, ExecutionMode, FileChange, InheritedItem, InheritedStep, InputFile,
+    ItemFailure, ItemIdentity, ItemMoves, ItemStart, Owner, ProgressReport, Question, SessionConfig,
+    SessionEvent, SessionSummary, StepFailure, StepIdentity, StepOutcome, StepReason, limits,
 };
 
 use crate::support::{draft, escaped, forge, id, instant, log, note, owner};
@@ -274,6 +275,170 @@ fn texts_about_steps_have_4_kibibytes() {
     refuses(refused("build", 257, 1), Some(limits::STEP_BYTES));
     refuses(refused("build", 1, 4097), Some(limits::STEP_TEXT_BYTES));
     refuses(refused("", 1, 1), None);
+}
+
+fn inputs(count: usize, path: usize) -> SessionEvent {
+    let input = InputFile { path: vec![b'p'; path], digest: "0f".repeat(16) };
+    let SessionEvent::StepStarted { step, fingerprint, because, reruns, command, inputs: _ } =
+        step(StepIdentity::nth("build", 1), "f", None)
+    else {
+        unreachable!()
+    };
+    let inputs = vec![input; count];
+    SessionEvent::StepStarted { step, fingerprint, because, reruns, command, inputs }
+}
+
+#[test]
+fn inputs_of_a_step_are_1000_and_128_kibibytes() {
+    seals(inputs(limits::NAMED_FILES, 99));
+    refuses(inputs(limits::NAMED_FILES + 1, 1), Some(limits::NAMED_FILES));
+    seals(inputs(1, limits::INPUT_BYTES - 32));
+    refuses(inputs(1, limits::INPUT_BYTES - 31), Some(limits::INPUT_BYTES));
+    refuses(inputs(limits::NAMED_FILES, 100), Some(limits::INPUT_BYTES));
+}
+
+/// Inputs and a command at their limits, of the characters that take most bytes in a record, fit into one.
+#[test]
+fn full_inputs_of_a_step_fit_into_a_record() {
+    let path = vec![1; limits::INPUT_BYTES / limits::NAMED_FILES - 32];
+    let input = InputFile { path, digest: "0f".repeat(16) };
+    let step = InheritedStep {
+        step: StepIdentity::keyed("\u{e9}".repeat(128), "k".repeat(256)),
+        fingerprint: "\u{1}".repeat(256),
+        reruns: u64::MAX,
+        command: Some("\u{1}".repeat(4096)),
+        from: id(2),
+        at: instant(1),
+        inputs: vec![input; limits::NAMED_FILES],
+        outcome: StepOutcome::Slept,
+    };
+    let line = seals(SessionEvent::Inherited { step: Box::new(step) });
+    println!("{} bytes of {}", line.len(), limits::RECORD_BYTES);
+}
+
+fn moved(moves: ItemMoves) -> SessionEvent {
+    SessionEvent::ItemsMoved { moves }
+}
+
+#[test]
+fn items_have_128_kibibytes_and_occurrences_from_1() {
+    let begins = |arg: Vec<u8>, n| {
+        let begun = vec![ItemStart { item: 1, identity: Some(ItemIdentity { arg, n }) }];
+        moved(ItemMoves { begun, ..ItemMoves::default() })
+    };
+    let takes_over = |arg: Vec<u8>, n| {
+        let identity = ItemIdentity { arg, n };
+        let items = vec![InheritedItem { item: 1, identity, unknown: false, deaths: 0 }];
+        let step = InheritedStep {
+            step: StepIdentity::nth("all", 1),
+            fingerprint: "f".to_owned(),
+            reruns: 0,
+            command: None,
+            from: id(2),
+            at: instant(1),
+            inputs: Vec::new(),
+            outcome: StepOutcome::Items { items, too_long: false },
+        };
+        SessionEvent::Inherited { step: Box::new(step) }
+    };
+    for make in [begins, takes_over] {
+        for byte in [b'a', 0, 0xff] {
+            seals(make(vec![byte; limits::VALUE_PART_BYTES], 1));
+            refuses(make(vec![byte; limits::VALUE_PART_BYTES + 1], 1), Some(limits::VALUE_PART_BYTES));
+        }
+        seals(make(Vec::new(), u64::MAX));
+        refuses(make(vec![b'a'], 0), None);
+    }
+    let value = |bytes| SessionEvent::ItemValue { each: 2, item: 1, part: vec![0xff; bytes] };
+    seals(value(limits::VALUE_PART_BYTES));
+    refuses(value(limits::VALUE_PART_BYTES + 1), Some(limits::VALUE_PART_BYTES));
+    let failed = |bytes| {
+        let failure = ItemFailure { item: 1, error: Some("e".repeat(bytes)), ..ItemFailure::default() };
+        moved(ItemMoves { failed: vec![failure], ..ItemMoves::default() })
+    };
+    seals(failed(4096));
+    refuses(failed(4097), Some(limits::STEP_TEXT_BYTES));
+}
+
+#[test]
+fn an_each_and_a_sleep_are_named_as_steps_are() {
+    let each = |name: &str, fingerprint: usize, command: usize| SessionEvent::EachStarted {
+        step: StepIdentity::nth(name, 1),
+        fingerprint: "f".repeat(fingerprint),
+        reruns: 0,
+        done: 0,
+        command: Some("c".repeat(command)),
+    };
+    seals(each("all", 256, 4096));
+    refuses(each("-all", 1, 1), None);
+    refuses(each("all", 257, 1), Some(limits::STEP_KEY_BYTES));
+    refuses(each("all", 1, 4097), Some(limits::STEP_TEXT_BYTES));
+    let sleep =
+        |name: &str| SessionEvent::SleepStarted { step: StepIdentity::nth(name, 1), until: instant(9) };
+    seals(sleep("night"));
+    refuses(sleep(""), None);
+}
+
+fn asked(change: impl FnOnce(&mut Question)) -> SessionEvent {
+    let mut question = Question::new(StepIdentity::nth("deploy", 1), "Deploy?");
+    change(&mut question);
+    SessionEvent::Asked { question: Box::new(question) }
+}
+
+#[test]
+fn questions_have_4_kibibytes_and_64_choices() {
+    let text = |bytes| asked(|question| question.text = "\u{1}".repeat(bytes));
+    seals(text(4096));
+    refuses(text(4097), Some(limits::STEP_TEXT_BYTES));
+    let choices = |count: usize, bytes| asked(|question| question.choices = vec!["c".repeat(bytes); count]);
+    seals(choices(64, 256));
+    refuses(choices(65, 1), Some(limits::CHOICES));
+    refuses(choices(1, 257), Some(limits::STEP_BYTES));
+    for wrong in ["", "a\nb", "a\u{202e}"] {
+        refuses(asked(|question| question.choices = vec![wrong.to_owned()]), None);
+    }
+    refuses(asked(|question| question.identity.name.clear()), None);
+}
+
+#[test]
+fn a_default_is_one_of_the_choices() {
+    let with = |choices: &[&str], default: String| {
+        asked(|question| {
+            question.choices = choices.iter().map(|choice| (*choice).to_owned()).collect();
+            question.default = Some(default);
+        })
+    };
+    seals(with(&["yes", "no"], "no".to_owned()));
+    refuses(with(&["yes", "no"], "later".to_owned()), None);
+    seals(with(&[], "\u{1}".repeat(limits::VALUE_PART_BYTES)));
+    refuses(with(&[], "d".repeat(limits::VALUE_PART_BYTES + 1)), Some(limits::VALUE_PART_BYTES));
+}
+
+#[test]
+fn answers_have_128_kibibytes() {
+    let answered = |name: &str, bytes| {
+        let (identity, value) = (StepIdentity::nth(name, 1), "\u{1}".repeat(bytes));
+        let answer = Box::new(Answer { identity, value, asked: None });
+        SessionEvent::Answered { answer, by: "ada".to_owned(), default: false }
+    };
+    let taken_over = |name: &str, bytes| {
+        let step = InheritedStep {
+            step: StepIdentity::nth(name, 1),
+            fingerprint: "f".to_owned(),
+            reruns: 0,
+            command: None,
+            from: id(2),
+            at: instant(1),
+            inputs: Vec::new(),
+            outcome: StepOutcome::Answered { answer: "\u{1}".repeat(bytes), by: "ada".to_owned() },
+        };
+        SessionEvent::Inherited { step: Box::new(step) }
+    };
+    for make in [answered, taken_over] {
+        seals(make("deploy", limits::VALUE_PART_BYTES));
+        refuses(make("deploy", limits::VALUE_PART_BYTES + 1), Some(limits::VALUE_PART_BYTES));
+        refuses(make("", 1), None);
+    }
 }
 
 fn completed(changes: Changes) -> SessionEvent {

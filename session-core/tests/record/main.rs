@@ -12,3 +12,4 @@ mod form;
 mod independent_reader;
 mod limits;
 mod support;
+mod waits;

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use session_core::{
-    Failure, FailureCause, InheritedStep, ProgressReport, SessionError, SessionId, StepIdentity, StepReason,
-    Timestamp,
+    Answer, Failure, FailureCause, InheritedStep, InputFile, ItemFailure, ItemIdentity, ItemStart,
+    ProgressReport, Question, SessionError, SessionId, StepIdentity, StepReason, Timestamp,
 };
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -171,6 +171,83 @@ fn steps_are_logged_without_their_commands_and_values() {
     }
 }
 
+/// Items, their values and answers may hold secrets; questions are for people.
+#[test]
+fn items_and_waits_are_logged_without_items_and_answers() {
+    let deploy = || StepIdentity::nth("deploy", 1);
+    let answered = |by: &str, default| {
+        let answer = Box::new(Answer { identity: deploy(), value: "secret".into(), asked: Some(3) });
+        SessionEvent::Answered { answer, by: by.into(), default }
+    };
+    let identity = ItemIdentity { arg: b"secret".to_vec(), n: 1 };
+    let inherited = |outcome| {
+        let step = InheritedStep {
+            step: deploy(),
+            fingerprint: "secret".into(),
+            reruns: 0,
+            command: Some("./secret".into()),
+            from: context().session,
+            at: context().at,
+            inputs: vec![InputFile { path: b"secret".to_vec(), digest: "secret".into() }],
+            outcome,
+        };
+        SessionEvent::Inherited { step: Box::new(step) }
+    };
+    let item = |item, unknown| InheritedItem { item, identity: identity.clone(), unknown, deaths: 0 };
+    let moves = |moves| SessionEvent::ItemsMoved { moves };
+    let failed = ItemFailure { item: 2, error: Some("secret".into()), ..ItemFailure::default() };
+    let begun = ItemStart { item: 3, identity: Some(identity.clone()) };
+    for (event, expected) in [
+        (
+            SessionEvent::EachStarted {
+                step: StepIdentity::nth("all", 2),
+                fingerprint: "secret".into(),
+                reruns: 0,
+                done: 4,
+                command: Some("./secret".into()),
+            },
+            "all#2 (done before: 4)",
+        ),
+        (
+            moves(ItemMoves {
+                each: 3,
+                total: Some(9),
+                done: vec![1, 4],
+                failed: vec![failed],
+                skipped: vec![5],
+                begun: vec![begun],
+            }),
+            "2 done, 1 failed, 1 recorded as done, 1 begun",
+        ),
+        (moves(ItemMoves { done: vec![1], ..ItemMoves::default() }), "1 done"),
+        (SessionEvent::ItemValue { each: 3, item: 7, part: b"secret".to_vec() }, "item 7: 6 bytes"),
+        (
+            SessionEvent::Asked { question: Box::new(Question::new(deploy(), "Deploy\u{1b}[2J?")) },
+            r"deploy: Deploy\u{1b}[2J?",
+        ),
+        (answered("ada", false), "deploy (by ada)"),
+        (answered("owner", true), "deploy (by default)"),
+        (SessionEvent::QuestionWithdrawn { asked: 3 }, "asked at revision 3"),
+        (
+            SessionEvent::SleepStarted { step: StepIdentity::keyed("night", "b"), until: context().at },
+            "night[b] until 1970-01-01T00:00:00.000Z",
+        ),
+        (SessionEvent::SleepEnded { start: 3, passed: true }, "its wake-up time has passed"),
+        (SessionEvent::SleepEnded { start: 3, passed: false }, "the process that waited has gone"),
+        (
+            inherited(StepOutcome::Items { items: vec![item(1, false), item(2, true)] }),
+            "deploy: items: 1 done, 1 unknown",
+        ),
+        (
+            inherited(StepOutcome::Answered { answer: "secret".into(), by: "ada".into() }),
+            "deploy: answered by ada",
+        ),
+        (inherited(StepOutcome::Slept), "deploy: slept"),
+    ] {
+        assert_eq!(detail(&event).as_deref(), Some(expected), "{event:?}");
+    }
+}
+
 #[test]
 fn missed_events_and_recoveries_are_logged() {
     let mut report = RecoveryReport::default();
@@ -207,7 +284,7 @@ fn levels_match_the_documented_table() {
     };
     assert_eq!(of(Level::ERROR), ["failed"]);
     assert_eq!(of(Level::WARN), ["step_refused", "interrupted"]);
-    assert_eq!(of(Level::TRACE), ["progress_reported", "step_value"]);
+    assert_eq!(of(Level::TRACE), ["progress_reported", "step_value", "items_moved", "item_value"]);
     assert_eq!(
         of(Level::DEBUG),
         [
@@ -221,6 +298,9 @@ fn levels_match_the_documented_table() {
             "step_started",
             "step_completed",
             "step_failed",
+            "each_started",
+            "sleep_started",
+            "sleep_ended",
         ]
     );
 }

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::attach_socket::socket_of;
 use super::frame::{FrameBuffer, Hello, OwnerFrame, TerminalEnd, VERSION, ViewerFrame};
+use super::notification::notification;
 use super::pty::TerminalSize;
 use super::terminal_state::TerminalState;
 
@@ -21,6 +22,8 @@ use super::terminal_state::TerminalState;
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes that may wait for the owner.
 const MAX_WAITING: usize = 64 * 1024;
+/// Bytes of notifications that may wait. Further ones are dropped.
+const MAX_NOTIFICATIONS: usize = 4096;
 
 /// The reason why a viewer cannot attach, or a text is not typed.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,8 @@ pub enum ViewerEvent {
         /// `true` to print it immediately, otherwise once the terminal is in order again.
         now: bool,
     },
+    /// A notification for the person at the terminal: bytes to show between the program's output. They print nothing.
+    Notification(Vec<u8>),
     /// The program's terminal is closed: all output was shown, and what is typed now is for another reader.
     Closed,
     /// The session has ended.
@@ -101,6 +106,8 @@ pub struct ViewerConnection {
     buffer: Vec<u8>,
     /// `true` once the program's terminal is closed.
     is_closed: bool,
+    /// Notifications that wait until no sequence of the program is half shown.
+    notifications: Vec<u8>,
     /// The modes that the output shown here has set.
     state: TerminalState,
 }
@@ -136,7 +143,16 @@ impl ViewerConnection {
         let (frames, waiting) = (FrameBuffer::default(), VecDeque::new());
         let state = TerminalState::new(TerminalSize::default());
         let buffer = vec![0; READ_BYTES];
-        let mut connection = Self { session: None, socket, frames, waiting, buffer, is_closed: false, state };
+        let mut connection = Self {
+            session: None,
+            socket,
+            frames,
+            waiting,
+            buffer,
+            is_closed: false,
+            notifications: Vec::new(),
+            state,
+        };
         match connection.next_frame().await {
             Some(OwnerFrame::Welcome(welcome)) => {
                 connection.session = Some(welcome.session);
@@ -157,6 +173,9 @@ impl ViewerConnection {
     /// Returns the next event; `None` once the owner is gone. Sends what waits, too. The future may be dropped.
     pub async fn next(&mut self) -> Option<ViewerEvent> {
         loop {
+            if !self.notifications.is_empty() && self.state.is_ground() {
+                return Some(ViewerEvent::Notification(std::mem::take(&mut self.notifications)));
+            }
             return Some(match self.next_frame().await? {
                 OwnerFrame::Output(bytes) => {
                     self.state.advance(&bytes, None);
@@ -166,6 +185,12 @@ impl ViewerConnection {
                 OwnerFrame::Missed(bytes) => ViewerEvent::Missed(bytes),
                 OwnerFrame::Suspend => ViewerEvent::Suspend,
                 OwnerFrame::Notice { text, now } => ViewerEvent::Notice { text, now },
+                OwnerFrame::Notification { title, text } => {
+                    if self.notifications.len() < MAX_NOTIFICATIONS {
+                        self.notifications.extend(notification(&title, &text));
+                    }
+                    continue;
+                }
                 OwnerFrame::Closed => {
                     self.is_closed = true;
                     ViewerEvent::Closed
@@ -307,6 +332,7 @@ pub async fn type_text(id: SessionId, text: &[u8]) -> Result<(), AttachError> {
             | OwnerFrame::Missed(_)
             | OwnerFrame::Suspend
             | OwnerFrame::Notice { .. }
+            | OwnerFrame::Notification { .. }
             | OwnerFrame::Closed
             | OwnerFrame::End(_) => {}
         }

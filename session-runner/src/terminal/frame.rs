@@ -13,7 +13,7 @@ use session_core::SessionId;
 use super::pty::TerminalSize;
 
 /// The version of this protocol.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Maximum bytes of a payload.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 /// Bytes of tag and length.
@@ -99,6 +99,11 @@ pub(crate) enum OwnerFrame {
         text: String,
         now: bool,
     },
+    /// A notification for the person at the terminal, by the terminal's own means.
+    Notification {
+        title: String,
+        text: String,
+    },
     /// The program's terminal is closed: nothing can be typed at it any more.
     Closed,
     End(TerminalEnd),
@@ -150,6 +155,7 @@ impl OwnerFrame {
             Self::Missed(bytes) => json(b'M', bytes),
             Self::Suspend => frame(b'Z', &[]),
             Self::Notice { text, now } => json(b'N', &(text, now)),
+            Self::Notification { title, text } => json(b'Q', &(title, text)),
             Self::Closed => frame(b'C', &[]),
             Self::End(end) => json(b'E', end),
             Self::Typed => frame(b'Y', &[]),
@@ -167,6 +173,10 @@ impl OwnerFrame {
             b'N' => {
                 let (text, now) = parse(&payload)?;
                 Self::Notice { text, now }
+            }
+            b'Q' => {
+                let (title, text) = parse(&payload)?;
+                Self::Notification { title, text }
             }
             b'C' => Self::Closed,
             b'E' => Self::End(parse(&payload)?),
@@ -291,6 +301,7 @@ mod tests {
             OwnerFrame::Missed(7),
             OwnerFrame::Suspend,
             OwnerFrame::Notice { text: "it waits".into(), now: true },
+            OwnerFrame::Notification { title: "it".into(), text: "asks".into() },
             OwnerFrame::Closed,
             OwnerFrame::End(TerminalEnd::new(130, true)),
             OwnerFrame::Typed,

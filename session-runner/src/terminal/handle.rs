@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Suspend,
     /// Print a line at the viewers.
     Notice { text: String, now: bool },
+    /// Notify the people at the viewers.
+    Announce { title: String, text: String },
     /// End the viewers, and report when they have ended.
     End(TerminalEnd, oneshot::Sender<()>),
 }
@@ -54,6 +56,11 @@ impl TerminalHandle {
     /// Prints a line at each viewer: immediately, on a line of its own, or once its terminal is in order again.
     pub fn notify(&self, text: impl Into<String>, now: bool) {
         self.send(Command::Notice { text: text.into(), now });
+    }
+
+    /// Notifies the people at the viewers, by the means of their terminals. Nothing is printed or stored.
+    pub(crate) fn announce(&self, title: &str, text: &str) {
+        self.send(Command::Announce { title: title.to_owned(), text: text.to_owned() });
     }
 
     /// Stops the job of the viewer that typed last, whose session was paused.

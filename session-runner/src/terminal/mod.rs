@@ -13,6 +13,7 @@ mod keyboard;
 mod keyboard_input;
 mod mode_sequences;
 mod modes;
+pub(crate) mod notification;
 mod parser;
 pub(crate) mod pty;
 mod queries;

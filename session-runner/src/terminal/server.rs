@@ -344,6 +344,9 @@ impl Server {
             match self.commands.try_recv() {
                 Ok(Command::Suspend) => self.viewers.suspend(),
                 Ok(Command::Notice { text, now }) => self.viewers.notify(&OwnerFrame::Notice { text, now }),
+                Ok(Command::Announce { title, text }) => {
+                    self.viewers.notify(&OwnerFrame::Notification { title, text });
+                }
                 Ok(Command::End(end, done)) => self.close(end, Some(done)),
                 Err(TryRecvError::Empty) => return true,
                 // The handles are dropped when the session has ended, or is given up.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
+mod notifications;
 mod viewers;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -47,8 +48,11 @@ impl Fixture {
     }
 
     async fn start_with(&self, script: &str, terminal: Terminal) -> (Running, ViewerConnection) {
+        self.start_command(Command::new("bash").args(["-c", script]).terminal(Some(terminal))).await
+    }
+
+    async fn start_command(&self, command: Command) -> (Running, ViewerConnection) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let command = Command::new("bash").args(["-c", script]).terminal(Some(terminal));
         let command = command.grace(Duration::from_millis(200));
         let runner = self.runner.clone().viewer(theirs);
         let running = runner.spawn(SessionConfig::new("run"), command).await.unwrap();
@@ -163,7 +167,8 @@ async fn short_openings_of_a_closed_terminal_are_read() {
     let (mut running, _viewer) = fixture.start(script).await;
     within(running.wait()).await.unwrap();
     let stored = fixture.stored(&running, OutputStream::Terminal);
-    assert_eq!(stored, (1..=100).map(|i| format!("got {i}\r\n")).collect::<String>());
+    let expected: Vec<String> = (1..=100).map(|i| format!("got {i}\r\n")).collect();
+    assert_eq!(stored, expected.concat());
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ fn identity(item: u64) -> ItemIdentity {
 #[must_use]
 pub fn inherited_items() -> StepOutcome {
     let item = |item, unknown, deaths| InheritedItem { item, identity: identity(item), unknown, deaths };
-    StepOutcome::Items { items: vec![item(1, false, 0), item(3, true, 2)] }
+    StepOutcome::Items { items: vec![item(1, false, 0), item(3, true, 2)], too_long: false }
 }
 
 /// Returns an answer that a session takes over.

@@ -128,6 +128,7 @@ where
                 }
             }
             ClientMessage::ItemsEnd {} => each.end_input(),
+            ClientMessage::EachStop {} => each.stop(),
             ClientMessage::ItemPart(ItemPart { item, part: Part(bytes) }) if each.is_running(item) => {
                 if let Some(outputs) = outputs {
                     let output = outputs.entry(item).or_default();

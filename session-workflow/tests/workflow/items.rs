@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use session_core::{
-    ErrorCode, Evidence, InMemorySessionManager, PauseReason, RequestHandling, Session, SessionEvent,
-    SessionManager as _, SessionState, SessionSummary, StepIdentity,
+    Durability, ErrorCode, Evidence, InMemorySessionManager, PauseReason, RequestHandling, Session,
+    SessionEvent, SessionManager as _, SessionState, SessionSummary, StepIdentity,
 };
 use session_workflow::{
     AnswerTo, Decisions, ItemState, OnChange, OnUnknown, SessionSteps as _, Steps, WorkflowState, answer,
@@ -370,4 +370,19 @@ async fn a_refused_step_ends_the_each() {
     });
     assert!(matches!(done.map(drop), Err(session_workflow::StepError::AfterRefusal { .. })));
     assert_eq!((session.head().items.done, session.head().items.open), (1, 0));
+}
+
+/// Each record says up to where the log was flushed before it.
+#[tokio::test]
+async fn an_item_runs_only_after_its_record_is_flushed() {
+    let manager = InMemorySessionManager::new();
+    let session = session(&manager).await;
+    let each = session.each("check", ["a", "b", "c"], async |_| {
+        let begun = session.head().tip.revision;
+        session.note("test.note", 1.into(), Durability::Buffered).await?;
+        let last = session.read_log(begun).await?.pop().unwrap();
+        assert_eq!(last.envelope.flushed, begun);
+        Ok(())
+    });
+    each.await.map(drop).unwrap();
 }

@@ -54,6 +54,10 @@ pub(crate) struct Run {
     /// given more than once
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
     pub(crate) env: Vec<(String, OsString)>,
+    /// Run this command with `sh -c` for each question that the program asks, with the question as JSON on standard input;
+    /// recorded in plain text; an empty one is none [default: the setting `on_ask`]
+    #[arg(long, value_name = "CMD")]
+    pub(crate) on_ask: Option<String>,
     #[command(flatten)]
     pub(crate) ends: Ends,
     #[command(flatten)]
@@ -239,7 +243,8 @@ mod tests {
             path: None,
             tty: Effective { value: TtyWhen::Never, origin: origin.clone() },
             on_hangup: Effective { value: OnHangup::Interrupt, origin: origin.clone() },
-            unbuffered: Effective { value: false, origin },
+            unbuffered: Effective { value: false, origin: origin.clone() },
+            on_ask: Effective { value: String::new(), origin },
         };
         let rest = if verb == "run" { ["--", "true"].as_slice() } else { &["it"] };
         let words =

@@ -1,6 +1,7 @@
 //! Arguments of the verbs about steps.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -11,7 +12,8 @@ use super::duration;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples (in a script that runs as a session):\n  \
     v=$(sessionctl step version -- ./next-version)\n  sessionctl step build --retries 3 -- make -j8\n  \
-    sessionctl step publish --if-unknown fail -- ./publish \"$v\"\n\n\
+    sessionctl step publish --if-unknown ask -- ./publish \"$v\"\n  \
+    sessionctl step report --input data.csv --max-age 7d -- ./report data.csv\n\n\
     The command runs once: after its end is recorded, later attempts and retries print its recorded output, exit with its \
     recorded code, and run nothing. A failure is run again. Exits with the command's code, 124 after --timeout, and 125 for \
     failures of sessionctl itself. SESSIONCTL_STEPS=off runs commands plainly. docs/steps.md is a guide.")]
@@ -37,7 +39,13 @@ pub(crate) struct Step {
     /// Record every failure, so that the command is not run again
     #[arg(long)]
     pub(crate) keep_failure: bool,
-    /// Treatment of a step that was started and may have happened: rerun, fail or skip
+    /// Run the command again if the content of these files has changed; may be given more than once
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) input: Vec<PathBuf>,
+    /// Run the command again if its recorded end is older than this
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_age: Option<Duration>,
+    /// Treatment of a step that was started and may have happened: rerun, fail, skip, or ask a person
     #[arg(long, value_name = "WHAT", default_value = "rerun", value_parser = on_unknown)]
     pub(crate) if_unknown: OnUnknown,
     /// Treatment of a recorded step whose command has changed: rerun or keep [default: refuse it]
@@ -60,11 +68,11 @@ pub(crate) struct Step {
     pub(crate) command: Vec<OsString>,
 }
 
-fn on_unknown(text: &str) -> Result<OnUnknown, String> {
+pub(super) fn on_unknown(text: &str) -> Result<OnUnknown, String> {
     text.parse().map_err(|error: sessionkit::workflow::InvalidDecision| error.to_string())
 }
 
-fn on_change(text: &str) -> Result<OnChange, String> {
+pub(super) fn on_change(text: &str) -> Result<OnChange, String> {
     text.parse().map_err(|error: sessionkit::workflow::InvalidDecision| error.to_string())
 }
 
@@ -124,7 +132,7 @@ fn decision<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl steps @last\n\n\
     Lists the steps of a session in the order of their first start: recorded, failed, running, and those that were started and \
-    may have happened (unknown).")]
+    may have happened (unknown). Below them, its eaches with their items, its questions with their answers, and its sleeps.")]
 pub(crate) struct Steps {
     /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,

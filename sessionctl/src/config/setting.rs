@@ -63,6 +63,24 @@ impl Setting for bool {
     }
 }
 
+impl Setting for String {
+    fn file_values() -> Vec<String> {
+        vec!["\"TEXT\"".to_owned()]
+    }
+
+    fn text_values() -> Vec<String> {
+        vec!["TEXT".to_owned()]
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        value.as_str().map(str::to_owned)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
 /// Implements [`Setting`] for enumerations: a value is one of their words.
 macro_rules! words {
     ($($kind:ty),+) => {$(
@@ -112,5 +130,6 @@ mod tests {
         all_values_are_understood::<bool>();
         all_values_are_understood::<TtyWhen>();
         all_values_are_understood::<OnHangup>();
+        all_values_are_understood::<String>();
     }
 }

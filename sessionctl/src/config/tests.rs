@@ -54,7 +54,7 @@ fn an_error_names_line_key_and_allowed_values() {
     for (text, error) in [
         (
             "\n\nttty = 1",
-            "config.toml, line 3: there is no key `ttty`; the keys are `tty`, `on_hangup` and `unbuffered`; \
+            "config.toml, line 3: there is no key `ttty`; the keys are `tty`, `on_hangup`, `unbuffered` and `on_ask`; \
              did you mean `tty`?",
         ),
         (

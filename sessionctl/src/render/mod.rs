@@ -11,7 +11,7 @@ mod timeline;
 pub(crate) use self::carriage_return::{CarriageReturns, Rewrites};
 pub(crate) use self::event::event;
 pub(crate) use self::output::{Styles, Visible};
-pub(crate) use self::session::{history, page, session};
+pub(crate) use self::session::{history, page, session, waits};
 pub(crate) use self::table::Table;
 pub(crate) use self::timeline::{TimelineItem, timeline_item};
 
@@ -19,10 +19,17 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use sessionkit::SessionId;
+use sessionkit::chrono::Local;
+use sessionkit::log::Timestamp;
 
 /// Returns the first 8 characters of an id; `show` has all of it.
 pub(crate) fn short(id: SessionId) -> String {
     id.to_string().chars().take(8).collect()
+}
+
+/// Formats an instant in the time zone of this process: `2026-03-01 13:00:00`.
+pub(crate) fn local_time(at: Timestamp) -> String {
+    at.to_utc().with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Formats a number of bytes: `28.1 MiB`.

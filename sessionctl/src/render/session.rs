@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use sessionkit::log::{
-    ExecutedCommand, PersistedSession, ProgressReport, StepTotals, Timestamp, WorkHistory,
+    ExecutedCommand, ItemTotals, PersistedSession, ProgressReport, StepTotals, Timestamp, WorkHistory,
 };
 use sessionkit::manager::Liveness;
 use sessionkit::text::{escape_bytes, visible};
@@ -50,6 +50,7 @@ pub(crate) fn session(
             let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
             page.line("command", &args.join(" "));
             page.line("directory", &escape_bytes(origin.cwd.as_os_str()));
+            page.optional("on ask", origin.on_ask.as_ref().map(|hook| hook.command.as_str()));
         }
         None => page.line("operation", &config.operation),
     }
@@ -75,6 +76,7 @@ pub(crate) fn session(
         );
     }
     page.optional("steps", steps(head, status).as_deref());
+    page.optional("items", items(head, status).as_deref());
     if head.lifecycle.iteration > 0 {
         let of = head.max_iterations.map(|most| format!(" of {most}")).unwrap_or_default();
         page.line("iterations", &format!("{}{of} completed", head.lifecycle.iterations_completed));
@@ -98,6 +100,13 @@ pub(crate) fn session(
     page.optional("parent", config.parent.map(|id| id.to_string()).as_deref());
     page.optional("retry of", config.retry_of.map(|id| id.to_string()).as_deref());
     page.line("revision", &head.tip.revision.to_string());
+    page.text
+}
+
+/// Formats for what a session waits, as a line of its page.
+pub(crate) fn waits(sentence: &str, term: &Term) -> String {
+    let mut page = Page { text: String::new(), term };
+    page.line("waits", sentence);
     page.text
 }
 
@@ -135,16 +144,31 @@ fn steps(head: &Head, status: Status) -> Option<String> {
         return None;
     }
     let StepTotals { completed, failed, open, newest, .. } = &head.steps;
-    let may_have_happened = head.state().is_final() || status.is_lost();
     let mut parts = vec![format!("{completed} completed")];
-    if *failed > 0 {
-        parts.push(format!("{failed} failed"));
-    }
-    if *open > 0 {
-        parts.push(format!("{open} {}", if may_have_happened { "may have happened" } else { "running" }));
-    }
+    parts.extend(not_done(head, status, *failed, *open));
     parts.extend(newest.as_ref().map(|newest| format!("newest {newest}")));
     Some(parts.join(", "))
+}
+
+/// Returns the numbers of items of the each that was started last.
+fn items(head: &Head, status: Status) -> Option<String> {
+    if head.items == ItemTotals::default() {
+        return None;
+    }
+    let ItemTotals { done, failed, open, total, newest, .. } = &head.items;
+    let total = total.map_or_else(|| "?".to_owned(), |total| total.to_string());
+    let mut parts = vec![format!("{done} of {total} done")];
+    parts.extend(not_done(head, status, *failed, *open));
+    parts.extend(newest.as_ref().map(|newest| format!("newest {newest}")));
+    Some(parts.join(", "))
+}
+
+/// Returns the numbers of failed and open steps or items.
+fn not_done(head: &Head, status: Status, failed: u64, open: u64) -> Vec<String> {
+    let may_have_happened = head.state().is_final() || status.is_lost();
+    let failed = (failed > 0).then(|| format!("{failed} failed"));
+    let what = if may_have_happened { "may have happened" } else { "running" };
+    failed.into_iter().chain((open > 0).then(|| format!("{open} {what}"))).collect()
 }
 
 fn executed(command: &ExecutedCommand) -> String {

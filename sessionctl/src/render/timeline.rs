@@ -66,7 +66,7 @@ fn describe(event: &SessionEvent) -> Option<String> {
         }
         SessionEvent::SleepStarted { step, until } => format!("sleeps until {until} (`{step}`)"),
         SessionEvent::SleepEnded { passed: true, .. } => "woke up".to_owned(),
-        SessionEvent::SleepEnded { passed: false, .. } => "stopped to sleep: its client has gone".to_owned(),
+        SessionEvent::SleepEnded { passed: false, .. } => "stopped sleeping: its client has gone".to_owned(),
         SessionEvent::Completed { .. } => "completed".to_owned(),
         SessionEvent::Failed { error } => format!("failed: {error}"),
         SessionEvent::Cancelled { reason } => format!("cancelled: {reason}"),
@@ -112,6 +112,10 @@ fn describe_note(kind: &str, data: &Value) -> Option<String> {
             let time = super::duration(std::time::Duration::from_millis(by.unsigned_abs()));
             Some(format!("the clock jumped {way} by {time}"))
         }
+        "session.ask_hook_failed" => {
+            let text = |name| data.get(name).and_then(Value::as_str).unwrap_or("?");
+            Some(format!("the hook for question `{}` failed: {}", text("question"), text("problem")))
+        }
         "session.output_lost" => Some("some output could not be stored".to_owned()),
         _ => None,
     }
@@ -130,9 +134,46 @@ fn processes(data: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sessionkit::log::{StepEnd, StepFailure};
+    use sessionkit::log::{Answer, ItemMoves, Question, StepEnd, StepFailure, StepIdentity};
 
     use super::*;
+
+    #[test]
+    fn questions_and_sleeps_are_in_the_timeline() {
+        let deploy = || StepIdentity::nth("deploy", 1);
+        let answered = |default| SessionEvent::Answered {
+            answer: Box::new(Answer { identity: deploy(), value: "yes".to_owned(), asked: Some(3) }),
+            by: "ada".to_owned(),
+            default,
+        };
+        let until = sessionkit::log::Timestamp::from_millis(0).unwrap();
+        for (event, text) in [
+            (
+                SessionEvent::Asked { question: Box::new(Question::new(deploy(), "Deploy 1.4.0?")) },
+                "asked `deploy`: Deploy 1.4.0?",
+            ),
+            (answered(false), "ada answered `deploy`: yes"),
+            (answered(true), "question `deploy` got its default: yes"),
+            (
+                SessionEvent::QuestionWithdrawn { asked: 3 },
+                "the question at revision 3 was withdrawn: its client has gone",
+            ),
+            (
+                SessionEvent::SleepStarted { step: StepIdentity::nth("night", 2), until },
+                "sleeps until 1970-01-01T00:00:00.000Z (`night#2`)",
+            ),
+            (SessionEvent::SleepEnded { start: 3, passed: true }, "woke up"),
+            (SessionEvent::SleepEnded { start: 3, passed: false }, "stopped sleeping: its client has gone"),
+        ] {
+            assert_eq!(describe(&event).as_deref(), Some(text));
+        }
+        let moves = ItemMoves { done: vec![1], ..ItemMoves::default() };
+        assert_eq!(
+            describe(&SessionEvent::ItemsMoved { moves }),
+            None,
+            "an `each` may have millions of items"
+        );
+    }
 
     #[test]
     fn refused_steps_and_unknown_ends_are_in_the_timeline() {

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{Table, age, short};
 use crate::status::{Status, pending_request};
-use crate::{hints, json};
+use crate::{hints, json, waits};
 
 pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
         };
         context.hint(text, &[], next);
     } else {
-        print_table(context, &listed, &list.unreadable, &terminals, now)?;
+        print_table(context, manager, &listed, &list.unreadable, &terminals, now).await?;
     }
     hints::report_owners(context, &store).await?;
     // An unreadable session is a failure, even though all others were printed.
@@ -108,8 +108,9 @@ async fn print_json(
     context.term.print(&json::array(&sessions))
 }
 
-fn print_table(
+async fn print_table(
     context: &Context,
+    manager: &dyn SessionManager,
     listed: &[Listed],
     unreadable: &[(SessionId, StorageError)],
     terminals: &AttachableTerminals,
@@ -117,13 +118,15 @@ fn print_table(
 ) -> Result<()> {
     let mut table = Table::new(&["ID", "NAME", "STATUS", "PROGRESS", "AGE", "COMMAND"]);
     for Listed { head, status, .. } in listed {
+        let waits =
+            if *status == Status::Waiting { waits::describe(manager, head, *status).await } else { None };
         table.row(vec![
             (short(head.id), ""),
             (head.name.clone(), ""),
             (format!("{}{}", status.name(), detail(head, *status, terminals)), status.sgr()),
             (progress(head, now), ""),
             (age(now.since(head.created_at)), ""),
-            (head.command.clone().unwrap_or_else(|| head.operation.clone()), ""),
+            (waits.unwrap_or_else(|| head.command.clone().unwrap_or_else(|| head.operation.clone())), ""),
         ]);
     }
     for (id, error) in unreadable {

@@ -1,8 +1,13 @@
 //! The verbs, one file each. A verb resolves its arguments, calls a manager, prints, and returns its exit code.
 
+pub(crate) mod answer;
+pub(crate) mod answers;
+pub(crate) mod ask;
 pub(crate) mod attach;
 pub(crate) mod cancel;
+pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod each;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod gc;
@@ -23,6 +28,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod signal;
+pub(crate) mod sleep;
 pub(crate) mod step;
 pub(crate) mod steps;
 pub(crate) mod verify;
@@ -41,7 +47,7 @@ use crate::error::{Failure, Result};
 use crate::status::{Status, status};
 use crate::store_trust::strangers;
 use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
-use crate::{json, render};
+use crate::{json, render, waits};
 
 fn now() -> Timestamp {
     SystemClock.now()
@@ -125,6 +131,8 @@ pub(crate) async fn print_session_with(
 ) -> Result<PersistedSession> {
     let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
+    let status = status(&session.head, liveness.as_ref());
+    let waits = waits::describe(manager, &session.head, status).await;
     let term = &context.term;
     if term.json {
         let session =
@@ -133,6 +141,9 @@ pub(crate) async fn print_session_with(
     } else {
         let mut page =
             render::session(&session, liveness.as_ref(), terminals.viewed(&session.head), now(), term);
+        if let Some(waits) = waits {
+            page.push_str(&render::waits(&waits, term));
+        }
         if let Some(history) = history {
             page.push_str(&render::history(&session.head, &history, term));
         }

@@ -35,6 +35,8 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let command = if is_unbuffered { python::unbuffered(command, &args.env) } else { command };
     let command = args.grace.into_iter().fold(command, Command::grace);
     let command = args.ends.apply(command);
+    let on_ask = args.on_ask.as_ref().unwrap_or(&config.on_ask.value);
+    let command = if on_ask.is_empty() { command } else { command.on_ask(on_ask) };
     let command = plan.apply(foreground::command(command, context));
     let steps = StepPlan::default();
     create_and_run(context, &store, session_config(args), command, steps, Signals::catch()?, plan).await

@@ -3,20 +3,21 @@
 
 mod command;
 mod connection;
-mod messages;
-mod outside;
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use sessionkit::workflow::backoffs;
+use sessionkit::ErrorCode;
+use sessionkit::log::InputFile;
+use sessionkit::text::escape_bytes;
 use sessionkit::workflow::protocol::{Recorded, Replay, Run};
+use sessionkit::workflow::{backoffs, digest_input};
 
-use self::command::{Ended, RunningCommand};
-use self::connection::{Begun, Connection};
-pub(crate) use self::messages::TROUBLE;
-use self::messages::{STEPS_VARIABLE, note};
+use self::command::RunningCommand;
+pub(super) use self::command::{Ended, ended, keep_signals, launch_code};
+use self::connection::Begun;
+use super::client::{self, Connection, Named, TROUBLE, is_off};
 use crate::args::Step;
 use crate::error::{Failure, Result};
 
@@ -28,28 +29,52 @@ pub(crate) fn run(args: &Step) -> Result<u8> {
     run_step(args).map_err(|failure| failure.or_exit_code(TROUBLE))
 }
 
+fn named(args: &Step) -> Named<'_> {
+    Named { verb: "step", name: &args.name, key: args.key.as_deref() }
+}
+
+/// Returns the digests of the input files.
+fn digest_inputs(args: &Step) -> Result<Vec<InputFile>> {
+    let digest = |path: &std::path::PathBuf| {
+        digest_input(path).map_err(|error| {
+            let path = escape_bytes(path.as_os_str());
+            Failure::new(ErrorCode::InvalidArgument, format!("cannot read the input `{path}`: {error}"))
+        })
+    };
+    args.input.iter().map(digest).collect()
+}
+
 fn run_step(args: &Step) -> Result<u8> {
-    if std::env::var_os(STEPS_VARIABLE).as_deref() == Some(OsStr::new("off")) {
+    if is_off() {
         return Err(command::execute(&args.command));
     }
-    let socket = outside::socket(args)?;
+    let words = ["sessionctl", "step", &args.name, "--"].map(OsString::from);
+    let line = words.into_iter().chain(args.command.iter().cloned()).collect();
+    let socket = client::socket(named(args), line, "run its command plainly")?;
+    // Before the standard input is read.
+    let mut inputs = Some(digest_inputs(args)?);
     let mut input = command::Input::of(args)?;
     let mut connection = Connection::open(&socket, &args.name)?;
-    let message = connection::message(args);
     let mut delays = backoffs(args.backoff, args.retries).enumerate();
     loop {
-        connection.send_input(&mut input)?;
-        let run = match connection.begin(&message)? {
+        // The content at the start of each try.
+        let inputs = inputs.take().map_or_else(|| digest_inputs(args), Ok)?;
+        let message = connection::message(args, inputs);
+        connection::send_input(&mut connection, &mut input)?;
+        let run = match connection::begin(&mut connection, args, &message)? {
             Begun::Replay(replay) => return replay_end(args, &mut connection, &replay),
             Begun::Run(run) => run,
         };
+        if let Some(why) = &run.why {
+            named(args).note(&format!("runs again: {why}"));
+        }
         let (ended, recorded, output) = run_command(args, &mut connection, &mut input, &run)?;
         let may_retry = matches!(recorded, Recorded::Failed | Recorded::TimedOut);
         let retry = if may_retry { delays.next() } else { None };
         if let Some((n, delay)) = retry {
             let what =
                 if recorded == Recorded::TimedOut { "timed out".to_owned() } else { ended.to_string() };
-            note(args, &format!("{what}; retry {} of {} in {}", n + 1, args.retries, rounded(delay)));
+            named(args).note(&format!("{what}; retry {} of {} in {}", n + 1, args.retries, rounded(delay)));
             std::thread::sleep(delay);
             continue;
         }
@@ -69,7 +94,7 @@ fn run_command(
     let ended = running.wait();
     let has_end =
         ended.exit_code().is_some_and(|code| code == 0 || args.keep_failure || args.ok.contains(&code));
-    let recorded = connection.end(&ended, if has_end { Some(&output) } else { None })?;
+    let recorded = connection::end(connection, &ended, if has_end { Some(&output) } else { None })?;
     Ok((ended, recorded, output))
 }
 
@@ -83,11 +108,11 @@ fn finish(args: &Step, ended: &Ended, recorded: Recorded, output: &command::Outp
         pass_on(output.bytes())?;
     }
     if recorded == Recorded::TimedOut {
-        note(args, "timed out");
+        named(args).note("timed out");
         return Ok(TIMED_OUT);
     }
     if let Ended::NotStarted { code, error } = ended {
-        note(args, error);
+        named(args).note(error);
         return Ok(*code);
     }
     // A script has to see that a key or a stop ended its command.
@@ -97,15 +122,16 @@ fn finish(args: &Step, ended: &Ended, recorded: Recorded, output: &command::Outp
 
 fn replay_end(args: &Step, connection: &mut Connection, replay: &Replay) -> Result<u8> {
     if replay.skipped {
-        note(args, "was started before, and may have happened: it is recorded as done and not run again");
+        named(args)
+            .note("was started before, and may have happened: it is recorded as done and not run again");
     } else if replay.attempt == 0 {
-        note(args, &format!("recorded by the session that this one retries ({})", code_of(replay)));
+        named(args).note(&format!("recorded by the session that this one retries ({})", code_of(replay)));
     } else {
-        note(args, &format!("recorded by attempt {} ({})", replay.attempt, code_of(replay)));
+        named(args).note(&format!("recorded by attempt {} ({})", replay.attempt, code_of(replay)));
     }
     let mut left = replay.value_bytes.unwrap_or(0);
     while left > 0 {
-        let part = connection.part()?;
+        let part = connection::part(connection)?;
         left = left.saturating_sub(part.len() as u64);
         pass_on(&part)?;
     }
@@ -121,7 +147,7 @@ fn code_of(replay: &Replay) -> String {
 }
 
 fn too_long(args: &Step) {
-    note(args, "is done, but its output is longer than 16 MiB and was not recorded: use --no-value");
+    named(args).note("is done, but its output is longer than 16 MiB and was not recorded: use --no-value");
 }
 
 /// Writes to standard output. A reader that is gone ends this process like any other.

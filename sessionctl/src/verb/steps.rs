@@ -1,4 +1,6 @@
-//! `steps`: lists the steps of a session.
+//! `steps`: lists the steps of a session, and its eaches, questions and sleeps.
+
+pub(crate) mod rows;
 
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use sessionkit::log::{StepIdentity, StepOccurrence};
 use sessionkit::workflow::{StepState, StepStatus, WorkflowState};
 use sessionkit::{SessionId, SessionManager};
 
+use self::rows::{EachRow, QuestionRow, SleepRow};
 use crate::args::Steps;
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -26,26 +29,64 @@ pub(crate) async fn run(args: &Steps, context: &Context) -> Result<u8> {
     for (step, status) in state.steps().in_order() {
         rows.push(Row::new(manager, id, step, status).await.map_err(failed)?);
     }
+    let eaches: Vec<_> =
+        state.eaches().in_order().into_iter().map(|(each, status)| EachRow::new(each, status)).collect();
+    let questions = QuestionRow::all(state.questions());
+    let sleeps = SleepRow::all(state.sleeps());
     if context.term.json {
-        let steps = serde_json::json!({ "schema": json::SCHEMA, "session": id, "steps": rows });
+        let steps = serde_json::json!({
+            "schema": json::SCHEMA,
+            "session": id,
+            "steps": rows,
+            "eaches": eaches,
+            "questions": questions,
+            "sleeps": sleeps,
+        });
         context.term.print(&format!("{}\n", json::line(&steps)))?;
-    } else if rows.is_empty() {
+        return Ok(0);
+    }
+    let steps = if rows.is_empty() { None } else { Some(render(&rows, context)) };
+    let tables = [
+        steps,
+        rows::eaches(&eaches, context),
+        rows::questions(&questions, context),
+        rows::sleeps(&sleeps, context),
+    ];
+    let tables: Vec<String> = tables.into_iter().flatten().collect();
+    if tables.is_empty() {
         context.hint("the session has no steps", &[id], &["show", &id.to_string()]);
     } else {
-        context.term.print(&render(&rows, context))?;
+        context.term.print(&tables.join("\n"))?;
     }
     Ok(0)
+}
+
+/// The name of a use, and its number or key.
+#[derive(Debug, Serialize)]
+struct Identity {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl Identity {
+    fn of(step: &StepIdentity) -> Self {
+        let (n, key) = match &step.occurrence {
+            StepOccurrence::Number(n) => (Some(*n), None),
+            StepOccurrence::Key(key) => (None, Some(key.clone())),
+        };
+        Self { name: step.name.clone(), n, key }
+    }
 }
 
 /// A step, for people and programs.
 #[derive(Debug, Serialize)]
 struct Row {
     step: String,
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
+    #[serde(flatten)]
+    identity: Identity,
     /// `completed`, `skipped`, `running`, `failed`, `timed-out` or `unknown`.
     state: &'static str,
     /// The number of its starts in this session.
@@ -80,15 +121,9 @@ impl Row {
         step: &StepIdentity,
         status: &StepStatus,
     ) -> std::result::Result<Self, sessionkit::SessionError> {
-        let (n, key) = match &step.occurrence {
-            StepOccurrence::Number(n) => (Some(*n), None),
-            StepOccurrence::Key(key) => (None, Some(key.clone())),
-        };
         let mut row = Self {
             step: step.to_string(),
-            name: step.name.clone(),
-            n,
-            key,
+            identity: Identity::of(step),
             state: "running",
             starts: status.starts,
             attempt: status.attempt,

@@ -13,8 +13,10 @@ use crate::args::Wait;
 use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::render::short;
 use crate::status::{Status, status};
 use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
+use crate::waits::open_questions;
 use crate::{hints, ids, json};
 
 /// Interval of checks that the owner is alive, and of the status that depends on it.
@@ -62,7 +64,7 @@ async fn wait_for_one(
     let failed = |error| Failure::from(error).about(id);
     let mut reached = manager.wait_for(id, wanted.map_or(&[][..], Status::states));
     let mut liveness_check = tokio::time::interval(LIVENESS_CHECK);
-    let mut hinted = false;
+    let (mut hinted, mut last_question) = (false, 0);
     loop {
         tokio::select! {
             biased;
@@ -89,6 +91,7 @@ async fn wait_for_one(
                 {
                     return Ok((head, wanted));
                 }
+                hint_question(context, manager, id, &mut last_question).await;
                 let Some(lost) = loss_of_owner(manager, id, wanted).await else { continue };
                 if lost.unknown {
                     if !hinted {
@@ -109,6 +112,23 @@ async fn wait_for_one(
                 }
             }
         }
+    }
+}
+
+/// Names the oldest open question of a session with a live owner, once, and the command that answers it.
+async fn hint_question(context: &Context, manager: &dyn SessionManager, id: SessionId, last: &mut u64) {
+    let Ok(head) = manager.get_head(id).await else { return };
+    let newest = head.waits.oldest.first().map_or(0, |question| question.revision);
+    if newest == *last || !matches!(head.state(), SessionState::Running { .. }) {
+        return;
+    }
+    *last = newest;
+    if let Ok(questions) = open_questions(manager, &head).await
+        && let Some(question) = questions.first()
+    {
+        let text = format!("session {} {}", short(id), question.sentence());
+        let words = question.answer(id);
+        context.hint(&text, &[id], &words.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sessionkit::log::{PersistedSession, Timestamp};
 use sessionkit::manager::Liveness;
-use sessionkit::{SessionId, SessionManager, SessionState};
+use sessionkit::{Head, SessionId, SessionManager, SessionState};
 
 use crate::advice::{Advice, advise_loaded};
 use crate::args::Why;
@@ -13,6 +13,7 @@ use crate::error::{Failure, Result};
 use crate::render::{TimelineItem, page, timeline_item};
 use crate::status::{Status, status};
 use crate::step_summary::StepSummary;
+use crate::waits::{OpenQuestion, open_questions};
 use crate::{hints, ids, json};
 
 /// Records read at a time.
@@ -61,10 +62,12 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let evidence = liveness.as_ref().map(evidence).unwrap_or_default();
     let has_no_viewer = AttachableTerminals::default().viewed(head) == Some(false);
     let steps = StepSummary::read(manager, head).await.map_err(|error| Failure::from(error).about(id))?;
-    let advice = advice(manager, &session, liveness.as_ref(), has_no_viewer).await;
+    let questions = open_questions(manager, head).await.map_err(|error| Failure::from(error).about(id))?;
+    let advice = advice(manager, &session, liveness.as_ref(), has_no_viewer, &questions).await;
     // A living owner only continues the program.
     let restarts = advice.runs_program() && !matches!(liveness, Some(Liveness::Alive));
     let mut verdict = describe(&session, status, &evidence, steps.as_ref(), now);
+    verdict.push_str(&waits(head, status, &questions));
     if has_no_viewer && !status.is_lost() {
         verdict.push_str(" Its terminal has no viewer.");
     }
@@ -142,6 +145,16 @@ async fn timeline(manager: &dyn SessionManager, id: SessionId) -> Result<(Vec<Ti
     }
 }
 
+/// Says for what a session waits, in sentences.
+fn waits(head: &Head, status: Status, questions: &[OpenQuestion]) -> String {
+    let mut awake = head.clone();
+    if status != Status::Waiting {
+        // One that has lost its owner sleeps no more, and one that runs does other things, too.
+        awake.waits.until = None;
+    }
+    crate::waits::sentence(&awake, questions).map(|sentence| format!(" It {sentence}.")).unwrap_or_default()
+}
+
 /// Formats the liveness of the responsible process with its evidence.
 fn evidence(liveness: &Liveness) -> String {
     match liveness {
@@ -208,13 +221,14 @@ fn explanation(
         }
         SessionState::Created => format!("It is created but not started yet: {process} is {evidence}."),
         SessionState::Running { .. } => {
+            let word = if status == Status::Waiting { "waiting" } else { "running" };
             let stalled = if status == Status::Stalled {
                 " Its owner is stopped by a signal and does nothing until it is continued."
             } else {
                 ""
             };
             format!(
-                "It is running, attempt {}: {process} is {evidence}. Its last event was {} ago.{stalled}{requested}",
+                "It is {word}, attempt {}: {process} is {evidence}. Its last event was {} ago.{stalled}{requested}",
                 head.lifecycle.attempt,
                 ago(head.updated_at)
             )
@@ -242,6 +256,7 @@ async fn advice(
     session: &PersistedSession,
     liveness: Option<&Liveness>,
     has_no_viewer: bool,
+    questions: &[OpenQuestion],
 ) -> Advice {
     let id = session.head.id;
     if let (false, Some(Liveness::Unknown { .. })) = (session.state.is_final(), liveness) {
@@ -251,6 +266,9 @@ async fn advice(
     if session.state.is_final() || !matches!(liveness, Some(Liveness::Alive)) {
         // The command that explains it is this one.
         return advise_loaded(manager, session).await.or_else("events");
+    }
+    if let (SessionState::Running { .. }, Some(question)) = (&session.state, questions.first()) {
+        return Advice::words(question.answer(id));
     }
     let asks_owner = matches!(session.state, SessionState::Paused { .. });
     Advice::command(

@@ -181,6 +181,7 @@ impl View {
                 self.print_line(&text);
             }
             ViewerEvent::Notice { text, .. } => self.notices.push(text),
+            ViewerEvent::Notification(bytes) => self.push(&bytes),
             // The loop ends with the one, and reads no more keys after the other.
             ViewerEvent::End(_) | ViewerEvent::Closed | _ => {}
         }

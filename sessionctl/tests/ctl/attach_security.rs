@@ -63,7 +63,7 @@ import json, socket, struct, sys
 viewer = socket.socket(socket.AF_UNIX)
 try:
     viewer.connect(sys.argv[1])
-    hello = json.dumps(dict(version=1, shows=True, read_only=False, rows=24, columns=80, notice="")).encode()
+    hello = json.dumps(dict(version=2, shows=True, read_only=False, rows=24, columns=80, notice="")).encode()
     viewer.sendall(b"h" + struct.pack("<I", len(hello)) + hello)
     print("answer", viewer.recv(1))
 except ConnectionError:

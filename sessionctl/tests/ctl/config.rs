@@ -28,9 +28,9 @@ fn show(fixture: &Fixture, file: &Path, options: &[&str]) -> Ran {
 #[test]
 fn the_shown_settings_can_be_the_file() {
     let fixture = Fixture::new();
-    let defaults = "tty = \"auto\"\non_hangup = \"leave\"\nunbuffered = false\n";
+    let defaults = "tty = \"auto\"\non_hangup = \"leave\"\nunbuffered = false\non_ask = \"\"\n";
     assert_eq!(fixture.ctl(["config", "show"]).exits(0).stdout, defaults);
-    let others = "tty = \"never\"\non_hangup = \"interrupt\"\nunbuffered = true\n";
+    let others = "tty = \"never\"\non_hangup = \"interrupt\"\nunbuffered = true\non_ask = \"notify-send 'a question' \\\"$(cat)\\\"\"\n";
     for text in [defaults, others] {
         let file = file(&fixture, text);
         assert_eq!(show(&fixture, &file, &[]).exits(0).stdout, text);
@@ -50,7 +50,8 @@ fn the_origin_of_each_setting_is_shown() {
     let expected = format!(
         "tty = \"auto\"             # default\n\
          on_hangup = \"interrupt\"  # {}, line 2\n\
-         unbuffered = false       # SESSIONCTL_UNBUFFERED\n",
+         unbuffered = false       # SESSIONCTL_UNBUFFERED\n\
+         on_ask = \"\"              # default\n",
         file.display()
     );
     assert_eq!(shown, expected);
@@ -65,6 +66,7 @@ fn the_origin_of_each_setting_is_shown() {
             setting("tty", json!("auto"), "default", Value::Null, Value::Null),
             setting("on_hangup", json!("interrupt"), "file", json!(2), Value::Null),
             setting("unbuffered", json!(false), "environment", Value::Null, variable),
+            setting("on_ask", json!(""), "default", Value::Null, Value::Null),
         ] })
     );
 }

@@ -81,6 +81,8 @@ fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
     let script = format!(
         "{BINARY} report --progress 40 --step \"$1\" --phase \"$1\"; printf '%s' \"$1\"; printf '%s\\n' \"$1\" >&2; \
          {BINARY} step value --value -- printf '%s' \"$1\"; {BINARY} step fails -- sh -c 'exit 3' sh \"$1\"; \
+         printf '%s\\0' \"$1\" | {BINARY} each all --null --keep-going -- false; {BINARY} sleep 1ms; \
+         {BINARY} ask q \"$1\" --choices \"$1\" --default \"$1\" --after 1ms; {BINARY} ask r \"$1\" --default \"$1\" --after 1ms; \
          {BINARY} step k --key k -- echo \"$1\"; {BINARY} step k --key k -- echo \"$1\" changed; exit 3"
     );
     let label = format!("key={text}");
@@ -117,6 +119,9 @@ const READ_COMMANDS: &[&[&str]] = &[
     &["why", "ID"],
     &["steps", "ID"],
     &["step", "TEXT", "--key", "TEXT", "--", "TEXT"],
+    &["each", "TEXT", "--key", "TEXT", "--", "TEXT"],
+    &["ask", "TEXT", "TEXT", "--key", "TEXT"],
+    &["sleep", "1ms", "TEXT", "--key", "TEXT"],
     &["wait", "ID", "--timeout", "0s"],
     &["wait", "TEXT", "--for", "TEXT"],
     &["import", "TEXT"],

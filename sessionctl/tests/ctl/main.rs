@@ -8,6 +8,7 @@
 )]
 
 mod advice;
+mod answers;
 mod attach_security;
 mod backends;
 mod background;
@@ -28,6 +29,7 @@ mod memory;
 mod migrate;
 mod names;
 mod nested;
+mod on_ask;
 mod outer_terminal;
 mod output;
 mod pipes;
@@ -57,3 +59,4 @@ mod tmux;
 mod unbuffered;
 mod verbs;
 mod verify;
+mod waiting;

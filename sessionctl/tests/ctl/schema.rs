@@ -95,15 +95,30 @@ fn all_json_output_matches_the_schema() {
     checked("session", 0, &["retry", "done"]);
     checked("session", 0, &["cancel", &crashed]);
     let steps = format!(
-        "{0} step built --value -- echo out; {0} step sent --key k -- sh -c 'exit 3'; {0} step cut -- sh -c 'kill -KILL $$'",
+        "{0} step built --value -- echo out; {0} step sent --key k -- sh -c 'exit 3'; {0} step cut -- sh -c 'kill -KILL $$'
+        printf '1\\n2\\n' | {0} each sent --keep-going -- sh -c 'exit $1' x; {0} ask go 'Go?' --choices y,n --default y --after 1ms
+        {0} sleep 1ms; exit 137",
         crate::support::BINARY
     );
     checked("session", 137, &["run", "--name", "stepping", "--", "sh", "-c", &steps]);
     checked("session", 0, &["show", "stepping"]);
-    assert_eq!(checked("steps", 0, &["steps", "stepping"])["steps"].as_array().unwrap().len(), 3);
+    let listed = checked("steps", 0, &["steps", "stepping"]);
+    let counts =
+        ["steps", "eaches", "questions", "sleeps"].map(|kind| listed[kind].as_array().unwrap().len());
+    assert_eq!(counts, [3, 1, 1, 1]);
     checked("session", 137, &["retry", "stepping"]);
     checked("steps", 0, &["steps", "stepping"]);
     checked("why", 0, &["why", "stepping"]);
+    checked("answers", 0, &["answers"]);
+    {
+        let asking = fixture.owner(SessionConfig::new("import").name("asking"));
+        let _asked = crate::answers::ask(&asking, "deploy", "Deploy?", &["yes", "no"]);
+        checked("session", 0, &["show", "asking"]);
+        checked("why", 0, &["why", "asking"]);
+        assert_eq!(checked("answers", 0, &["answers"]).as_array().unwrap().len(), 1);
+        checked("answer", 0, &["answer", "asking", "deploy", "yes"]);
+        checked("answer", 0, &["answer", "asking", "later", "no"]);
+    }
     ctl(&["run", "--detach", "--name", "sleeper", "--", "sleep", "60"]).exits(0);
     checked("session", 0, &["signal", "sleeper", "CONT"]);
     checked("session", 0, &["pause", "sleeper"]);

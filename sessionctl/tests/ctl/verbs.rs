@@ -7,8 +7,8 @@ const JSON_PAGE: &str = include_str!("../../../docs/json.md");
 const SCHEMA_TEST: &str = include_str!("schema.rs");
 const HOSTILE_TEST: &str = include_str!("hostile.rs");
 
-/// Verbs whose output is a file for another program, or that of their command.
-const NOT_IN_THE_SCHEMA: &[&str] = &["completions", "man", "step"];
+/// Verbs whose output is a file for another program, that of their command, or an answer.
+const NOT_IN_THE_SCHEMA: &[&str] = &["completions", "man", "step", "each", "ask", "sleep"];
 /// Verbs that print no text of a session, or pass the output of its program on unchanged, as a shell does.
 const WITHOUT_SESSION_TEXT: &[&str] = &["completions", "export", "migrate", "report", "retry"];
 

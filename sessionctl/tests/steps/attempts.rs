@@ -158,26 +158,38 @@ fn the_command_of_a_client_that_is_gone_is_ended_first() {
     assert_eq!((&steps["steps"][0]["starts"], &steps["steps"][0]["state"]), (&2.into(), &"completed".into()));
 }
 
-#[test]
-fn a_step_open_at_three_deaths_asks_a_person() {
-    let fixture = Fixture::new();
+/// Kills the owner three times while the step runs. Then nothing would hold it up.
+fn three_deaths(scheme: &'static str) -> Fixture {
+    let fixture = Fixture::on(scheme);
     let script = "sessionctl step crash -- sh -c 'echo $$ >>crash; [ -e go ] || sleep 60'";
     let mut owner = fixture.spawn(script);
     for death in 1..=3 {
         eventually("the command", || fixture.read("crash").lines().count() == death);
         kill(owner);
-        if death < 3 {
-            let mut command = fixture.command(&["resume", "--quiet", "it"]);
-            owner = command
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .spawn()
-                .unwrap();
-        } else {
-            fixture.write("go", "");
-            fixture.ctl(&["resume", "--quiet", "it"]).says("[STEP_UNKNOWN]").says("3 deaths");
-            fixture.ctl(&["retry", "--quiet", "--unknown", "crash=rerun", "it"]).exits(0);
-            return;
+        if death == 3 {
+            break;
         }
+        owner = fixture.spawn_with_errors(&["resume", "--quiet", "it"]);
     }
+    fixture.write("go", "");
+    fixture
+}
+
+#[test]
+fn a_step_open_at_three_deaths_asks_a_person() {
+    let fixture = three_deaths("file");
+    let mut owner = fixture.spawn_with_errors(&["resume", "--quiet", "it"]);
+    eventually("the question", || fixture.read("errors").contains(" crash rerun|fail|skip\n"));
+    assert_eq!(fixture.read("crash").lines().count(), 3);
+    fixture.answer("crash", "rerun").unwrap();
+    assert_eq!(owner.wait().unwrap().code(), Some(0));
+    assert_eq!(fixture.read("crash").lines().count(), 4);
+}
+
+#[test]
+fn a_step_open_at_three_deaths_is_refused_if_nobody_can_answer() {
+    // No other process opens a sled store meanwhile.
+    let fixture = three_deaths("sled");
+    fixture.ctl(&["resume", "--quiet", "it"]).says("[STEP_UNKNOWN]").says("3 deaths");
+    fixture.ctl(&["retry", "--quiet", "--unknown", "crash=rerun", "it"]).exits(0);
 }

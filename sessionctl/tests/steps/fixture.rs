@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sessionkit::SessionId;
+use sessionkit::workflow::{AnswerError, AnswerTo, answer};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
 /// Longer than any step takes on a busy machine; only a failing test waits for so long.
@@ -135,6 +137,23 @@ impl Fixture {
 
     pub(crate) fn status(&self) -> String {
         self.json(&["show", "it"])["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Answers a question of the session `it`, as any other process may. Waits until the session exists.
+    pub(crate) fn answer(&self, name: &str, value: &str) -> Result<(), AnswerError> {
+        eventually("the session", || self.ctl(&["show", "it"]).code == Some(0));
+        let id: SessionId = self.json(&["show", "it"])["id"].as_str().unwrap().parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let manager = sessionkit::open(&self.url()).await.unwrap();
+            answer(&*manager, id, AnswerTo::Named(name.to_owned()), value).await.map(drop)
+        })
+    }
+
+    /// Starts a script like [`spawn`](Self::spawn), with its standard error in the file `errors`.
+    pub(crate) fn spawn_with_errors(&self, args: &[&str]) -> Child {
+        let errors = std::fs::OpenOptions::new().create(true).append(true).open(self.path("errors")).unwrap();
+        self.command(args).stdout(Stdio::null()).stderr(errors).spawn().unwrap()
     }
 
     /// Waits until a file exists, and returns its text.

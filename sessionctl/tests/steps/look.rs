@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::fixture::{Fixture, kill, signal};
+use crate::fixture::{Fixture, eventually, kill, signal};
 
 const RELEASE: &str = r"set -e
 sessionctl step version -- true
@@ -134,4 +134,80 @@ fn steps_are_the_progress_of_a_session_that_reports_none() {
     let ran = fixture.ctl(&["run", "--name", "reporting", "--", "sh", "./script"]).exits(0);
     let ran = ran.says("half");
     assert!(!ran.stderr.contains("build"), "{ran:#?}");
+}
+
+const CHECK: &str = "printf 'a\\nb\\nc\\n' | sessionctl each check --keep-going --jobs 2 -- sh -c '
+    [ $1 = c ] || echo $$ >>pids; while ! [ -e go ]; do sleep 0.01; done; [ $1 != b ]' x
+";
+
+#[test]
+fn show_has_the_items_of_the_newest_each() {
+    let fixture = Fixture::new();
+    let mut owner = fixture.spawn(CHECK);
+    eventually("two items", || fixture.read("pids").lines().count() == 2);
+    let shown = fixture.ctl(&["show", "it"]).exits(0).stdout;
+    assert!(
+        shown.contains(" of 3 done, 2 running, newest check\n")
+            || shown.contains(" of ? done, 2 running, newest check\n"),
+        "{shown}"
+    );
+    assert!(
+        verdict(&fixture).contains("It is inside each `check` (2 items: a, b)."),
+        "{}",
+        verdict(&fixture)
+    );
+    fixture.write("go", "");
+    owner.wait().unwrap();
+    let json = fixture.json(&["show", "it"]);
+    let items = serde_json::json!({ "done": 2, "failed": 1, "open": 0, "total": 3, "newest": "check" });
+    assert_eq!(json["items"], items);
+    assert_eq!(
+        (&json["progress"]["step"], &json["progress"]["completed_steps"], &json["progress"]["total_steps"]),
+        (&"check".into(), &2.into(), &3.into())
+    );
+    assert!(fixture.ctl(&["ls", "--all"]).exits(0).stdout.contains("2/3"));
+    let listed = fixture.ctl(&["steps", "it"]).exits(0).stdout;
+    assert!(listed.contains("2 of 3  1 failed: b\n"), "{listed}");
+}
+
+#[test]
+fn a_failed_run_names_the_items_that_failed() {
+    let fixture = Fixture::new();
+    fixture.write("script", CHECK);
+    fixture.write("go", "");
+    let ran = fixture.ctl(&["run", "--name", "it", "--", "sh", "./script"]).exits(123);
+    ran.says("; each `check`: 1 of 3 items failed: b; a retry continues at each `check`; next: ");
+    let verdict = verdict(&fixture);
+    assert!(verdict.contains("Each `check`: 1 of 3 items failed: b."), "{verdict}");
+    assert!(verdict.ends_with("A retry continues at each `check`."), "{verdict}");
+}
+
+#[test]
+fn why_names_the_items_inside_which_a_session_crashed() {
+    let fixture = Fixture::new();
+    let owner = fixture.spawn(CHECK);
+    eventually("two items", || fixture.read("pids").lines().count() == 2);
+    kill(owner);
+    let crashed = verdict(&fixture);
+    assert!(
+        crashed.contains("It has crashed inside each `check` (2 items: a, b), which may have happened"),
+        "{crashed}"
+    );
+    assert!(crashed.ends_with("A resume continues at each `check`."), "{crashed}");
+    // Once the death is recorded, too.
+    fixture.ctl(&["recover", "--policy", "pause"]);
+    let paused = verdict(&fixture);
+    assert!(paused.contains("Each `check`: 2 of 3 items may have happened: a, b."), "{paused}");
+}
+
+#[test]
+fn items_are_the_progress_until_they_are_done() {
+    let fixture = Fixture::new();
+    fixture.write("script", "seq 3 | sessionctl each check -- true; sessionctl step publish -- true");
+    fixture.ctl(&["run", "--name", "it", "--", "sh", "./script"]).exits(0).says("1/? publish completed");
+    fixture.write(
+        "script",
+        "sessionctl step build -- true; seq 3 | sessionctl each check -- sh -c '[ $1 != 3 ]' x",
+    );
+    fixture.ctl(&["run", "--name", "it", "--", "sh", "./script"]).exits(123).says("2/3 check");
 }

@@ -4,8 +4,12 @@
 
 mod attempts;
 mod clients;
+mod each;
+mod each_kills;
+mod each_rounds;
 mod ends;
 mod fixture;
+mod inputs;
 mod look;
 mod names;
 mod places;
@@ -13,3 +17,4 @@ mod places;
 mod rounds;
 mod step_rounds;
 mod values;
+mod waits;

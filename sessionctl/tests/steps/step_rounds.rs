@@ -127,26 +127,26 @@ fn targets(owner: &Child, target: Target) -> Vec<Pid> {
     }
 }
 
-fn children(parent: Pid) -> Vec<Pid> {
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     let parent = parent.as_raw_nonzero();
     let children =
         std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
-fn descendants(parent: Pid) -> Vec<Pid> {
+pub(crate) fn descendants(parent: Pid) -> Vec<Pid> {
     let children = children(parent);
     let below: Vec<Pid> = children.iter().flat_map(|pid| descendants(*pid)).collect();
     [children, below].concat()
 }
 
-fn command_line(pid: Pid) -> String {
+pub(crate) fn command_line(pid: Pid) -> String {
     let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     String::from_utf8_lossy(&line).replace('\0', " ")
 }
 
 /// Starts the next attempt or retry; `None` once the session has completed.
-fn next_attempt(fixture: &Fixture) -> Result<Option<Child>, String> {
+pub(crate) fn next_attempt(fixture: &Fixture) -> Result<Option<Child>, String> {
     let finished = fixture.path("finished").exists();
     let status = fixture.status();
     let verb = match status.as_str() {

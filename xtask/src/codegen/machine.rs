@@ -29,6 +29,14 @@ const SAMPLES: &[&str] = &[
     r#"{"step_completed":{"start":1}}"#,
     r#"{"step_failed":{"start":1}}"#,
     r#"{"step_refused":{"name":"s","code":"C","message":"m"}}"#,
+    r#"{"each_started":{"name":"s","n":1,"fingerprint":"f"}}"#,
+    r#"{"items_moved":{"each":1,"done":[1]}}"#,
+    r#"{"item_value":{"each":1,"item":1,"part":"p"}}"#,
+    r#"{"asked":{"name":"s","n":1,"question":"q"}}"#,
+    r#"{"answered":{"name":"s","n":1,"answer":"a","by":"b"}}"#,
+    r#"{"question_withdrawn":{"asked":1}}"#,
+    r#"{"sleep_started":{"name":"s","n":1,"until":"1970-01-01T00:00:00.000Z"}}"#,
+    r#"{"sleep_ended":{"start":1,"passed":true}}"#,
     r#"{"pause_requested":{"reason":"r","by":"b"}}"#,
     r#"{"resume_requested":{"by":"b"}}"#,
     r#"{"cancel_requested":{"reason":"r","by":"b","force":false}}"#,
@@ -85,7 +93,7 @@ The state after an event that a permitted process appends under the right attemp
 
 const BOTTOM: &str = "
 *open*: an iteration is open. *asking*: the pause waits for input. *unowned*: the owner is gone. *succeeded*: the owner is gone, and
-the session's own program had ended with exit code 0, not by a stop. *lacking*: records with steps that the session takes over are
+the session's own program had ended with exit code 0, not by a stop. *lacking*: records with steps, items, answers or sleeps that the session takes over are
 missing. *refused*: a step of the attempt was refused. *refused, unowned*: the same, though the program had succeeded and the owner is gone.
 
 ## Refusals
@@ -97,7 +105,9 @@ A refused event leaves the log unchanged, byte for byte. In this order:
    stops. Before the first start and after the end no owner can have been replaced, and rule 2 applies.
 2. A pair that is not in the table is `ILLEGAL_TRANSITION`. The error lists the kinds that are possible.
 3. Any other record with an unexpected attempt is `FENCED` too. In a stored log, each of these errors invalidates the log from that record on.
-4. `iteration_started` carries the number after the last completed iteration, `iteration_completed` that of the open one; any other number is
+4. An `items_moved` with which an item begins is `ILLEGAL_TRANSITION` while the session is paused and after a refused step. The table shows one
+   with ends only.
+5. `iteration_started` carries the number after the last completed iteration, `iteration_completed` that of the open one; any other number is
    `ILLEGAL_TRANSITION`.
 
 A cancel request stays pending through pauses, crashes and resumes until the session ends; its first reason is kept, and a later request can only
@@ -278,6 +288,8 @@ fn condition(kind: EventKind) -> Result<String> {
             Rule::Inheriting => "in Created: inherited records are missing",
             Rule::Inherited => "no inherited record is missing",
             Rule::NoStepRefused => "in Running: no step was refused",
+            Rule::NoItemRefused => "in Running: no item begins with it, or no step was refused",
+            Rule::NoItemBegins => "in Paused: no item begins with it",
             other => return Err(format!("the page has no text for {other:?}").into()),
         };
         texts.push(text);

@@ -8,7 +8,7 @@ const PAGE: &str = "ARCHITECTURE.md";
 /// The word in the heading of the section that names the files, each in backticks or as a link.
 const TOPIC: &str = "reading";
 /// Limit of the lines with content, all files together.
-const LINE_LIMIT: usize = 780;
+const LINE_LIMIT: usize = 800;
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let Some(page) = files.iter().find(|file| file.path == PAGE) else { return Vec::new() };
@@ -85,7 +85,7 @@ mod tests {
         for path in ["A.md", "b.rs"] {
             let found = found(text, &[file(path, &long)]);
             assert!(
-                found.len() == 1 && found[0].contains(&format!("783 lines to read ({path} 780, {PAGE} 3)")),
+                found.len() == 1 && found[0].contains(&format!("803 lines to read ({path} 800, {PAGE} 3)")),
                 "{found:?}"
             );
         }

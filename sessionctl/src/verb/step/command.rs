@@ -14,9 +14,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use sessionkit::limits::VALUE_BYTES;
 use sessionkit::workflow::protocol::{KEY_VARIABLE, PART_BYTES, RUN_VARIABLE, Run};
 
-use super::messages::{TROUBLE, note, shown};
+use super::named;
 use crate::args::Step;
 use crate::error::{Failure, Result};
+use crate::verb::client::{TROUBLE, shown};
 
 /// Signals that do not end a step before its command: the command gets them too, and the end of it is what counts.
 const WAITED_FOR: [i32; 4] =
@@ -30,7 +31,7 @@ pub(super) fn execute(words: &[OsString]) -> Failure {
     let mut command = Command::new(program);
     keep_signals(&mut command);
     let error = command.args(arguments).exec();
-    Failure::invalid(format!("cannot run `{}`: {error}", shown(words))).with_exit_code(code_of(&error))
+    Failure::invalid(format!("cannot run `{}`: {error}", shown(words))).with_exit_code(launch_code(&error))
 }
 
 /// The input of a command.
@@ -69,7 +70,7 @@ impl Input {
                 || (kind == FileType::RegularFile && file.st_size > 0)
         });
         if has_content {
-            note(args, "does not read its standard input: use --stdin to pass it on");
+            named(args).note("does not read its standard input: use --stdin to pass it on");
         }
         Ok(Self::Empty)
     }
@@ -138,7 +139,7 @@ impl Output {
 
 /// The end of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(in crate::verb) enum Ended {
     Exited(i32),
     Signalled(i32),
     /// It could not be started.
@@ -149,7 +150,7 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    pub(super) fn exit_code(&self) -> Option<i32> {
+    pub(in crate::verb) fn exit_code(&self) -> Option<i32> {
         match self {
             Self::Exited(code) => Some(*code),
             Self::Signalled(_) => None,
@@ -157,14 +158,14 @@ impl Ended {
         }
     }
 
-    pub(super) const fn signal(&self) -> Option<i32> {
+    pub(in crate::verb) const fn signal(&self) -> Option<i32> {
         match self {
             Self::Signalled(signal) => Some(*signal),
             Self::Exited(_) | Self::NotStarted { .. } => None,
         }
     }
 
-    pub(super) fn code(&self) -> u8 {
+    pub(in crate::verb) fn code(&self) -> u8 {
         let code = match self {
             Self::Exited(code) => *code,
             Self::Signalled(signal) => 128 + signal,
@@ -174,7 +175,7 @@ impl Ended {
     }
 
     /// Ends this process by the signal of a stop that ended the command. Returns for every other end.
-    pub(super) fn raise(&self) {
+    pub(in crate::verb) fn raise(&self) {
         let Self::Signalled(signal) = self else { return };
         if WAITED_FOR.contains(signal) || *signal == Signal::SIGPIPE as i32 {
             let _ = signal_hook::low_level::emulate_default_handler(*signal);
@@ -212,7 +213,7 @@ impl RunningCommand {
         keep_signals(&mut command);
         let started = input.stdio().and_then(|stdin| command.stdin(stdin).spawn());
         let started = started.map_err(|error| Ended::NotStarted {
-            code: code_of(&error),
+            code: launch_code(&error),
             error: format!("cannot run `{}`: {error}", shown(&args.command)),
         });
         if let Ok(child) = &started {
@@ -253,7 +254,7 @@ impl RunningCommand {
     }
 }
 
-fn ended(status: ExitStatus) -> Ended {
+pub(in crate::verb) fn ended(status: ExitStatus) -> Ended {
     match (status.code(), status.signal()) {
         (Some(code), _) => Ended::Exited(code),
         (None, signal) => Ended::Signalled(signal.unwrap_or_default()),
@@ -261,7 +262,7 @@ fn ended(status: ExitStatus) -> Ended {
 }
 
 /// Returns the exit code of a shell for a command that cannot be started.
-fn code_of(error: &io::Error) -> u8 {
+pub(in crate::verb) fn launch_code(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
 }
 
@@ -291,7 +292,7 @@ fn pass_signals_on(child: &Child) {
 }
 
 /// Starts the command with the signals ignored and blocked as they were when this process was started.
-fn keep_signals(command: &mut Command) {
+pub(in crate::verb) fn keep_signals(command: &mut Command) {
     let pipe = Signal::SIGPIPE as i32;
     if session_inherit::is_ignored(pipe) {
         session_inherit::ignore(command, &[pipe]);
