@@ -148,7 +148,7 @@ mod tests {
     async fn a_hook_over_its_time_is_killed_with_its_group() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
         let held = tokio::task::spawn_blocking({
             let fifo = fifo.clone();
             move || std::fs::read(fifo).unwrap()

@@ -9,11 +9,11 @@ use session_core::{
     Answer, ErrorCode, Question, Result, Session, SessionError, SessionEvent, StepIdentity, Timestamp,
 };
 
+use crate::attempt::{Attempt, State, cut};
 use crate::decisions::OnUnknown;
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
 use crate::questions::GivenAnswer;
-use crate::steps::{State, Steps};
 
 /// Longest wait before the clock is read again: a clock that was set, or a suspended machine, is noticed after that time.
 pub(crate) const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,17 +55,17 @@ pub(crate) enum Asking {
 /// # Errors
 /// A refusal if it waits and nobody can answer: `can_be_answered` is `false`, and it has no default.
 pub(crate) async fn begin_ask(
-    steps: &Arc<Steps>,
+    attempt: &Arc<Attempt>,
     session: &Session,
     request: &AskRequest,
     can_be_answered: bool,
 ) -> Result<Asking, StepError> {
-    let mut open = reserve(steps, session, request).await?;
+    let mut open = reserve(attempt, session, request).await?;
     loop {
         let now = session.clock().now();
         let mut question = request.question(open.identity.clone(), now);
         let known = {
-            let state = steps.state();
+            let state = attempt.state();
             let questions = &state.workflow.questions;
             if let Some(status) = questions.get(&open.identity) {
                 if let Some(answer) = status.answer_to(&question) {
@@ -94,7 +94,7 @@ pub(crate) async fn begin_ask(
         }
         let event = SessionEvent::Asked { question: Box::new(question.clone()) };
         let tip = session.change_questions(known, event).await?;
-        refresh(steps, session).await?;
+        refresh(attempt, session).await?;
         if let Some(tip) = tip {
             (open.asked, open.question) = (tip.revision, Some(question));
             return Ok(Asking::Open(open));
@@ -104,23 +104,23 @@ pub(crate) async fn begin_ask(
 
 /// Reserves the name of a question for its next use.
 async fn reserve(
-    steps: &Arc<Steps>,
+    attempt: &Arc<Attempt>,
     session: &Session,
     request: &AskRequest,
 ) -> Result<OpenQuestion, StepError> {
-    steps.load(session).await?;
-    refresh(steps, session).await?;
+    attempt.load(session).await?;
+    refresh(attempt, session).await?;
     let AskRequest { name, key, .. } = request;
     let unnumbered =
         key.as_ref().map_or_else(|| StepIdentity::nth(name, 1), |key| StepIdentity::keyed(name, key));
     request.question(unnumbered, session.clock().now()).check()?;
-    steps.wait_for_name(|state| &state.question_names, name, key.as_deref()).await;
+    attempt.wait_for_name(|state| &state.question_names, name, key.as_deref()).await;
     let fingerprint = Fingerprint::of_question(&Question {
         choices: request.choices.clone(),
         ..Question::new(StepIdentity::nth(name, 1), request.text.clone())
     });
     let reserved = {
-        let mut state = steps.state();
+        let mut state = attempt.state();
         state.check_refusal()?;
         if state.question_names.taken(name, key.as_deref()).is_some() {
             Err(state.refuse(ErrorCode::StepOpen, format!("question `{name}` is open already")))
@@ -135,7 +135,7 @@ async fn reserve(
     };
     match reserved {
         Ok(identity) => Ok(OpenQuestion {
-            steps: Arc::clone(steps),
+            attempt: Arc::clone(attempt),
             session: session.clone(),
             identity,
             fingerprint,
@@ -143,21 +143,21 @@ async fn reserve(
             question: None,
             is_over: false,
         }),
-        Err(error) => Err(steps.record_refusal(session, name, error).await),
+        Err(error) => Err(attempt.record_refusal(session, name, error).await),
     }
 }
 
 /// Reads the questions and answers that were recorded since the last time, by any process.
-async fn refresh(steps: &Steps, session: &Session) -> Result<()> {
+async fn refresh(attempt: &Attempt, session: &Session) -> Result<()> {
     let changed = session.head().waits.changed;
     loop {
-        let after = steps.state().questions_read;
+        let after = attempt.state().questions_read;
         if after >= changed {
             return Ok(());
         }
         let page = session.read_log(after).await?;
         let Some(last) = page.last().map(|record| record.envelope.seq) else { return Ok(()) };
-        let mut state = steps.state();
+        let mut state = attempt.state();
         // Another task may have read the same page.
         let read = state.questions_read;
         for record in page.iter().filter(|record| record.envelope.seq > read) {
@@ -171,7 +171,7 @@ async fn refresh(steps: &Steps, session: &Session) -> Result<()> {
 /// A question that waits for its answer. Dropped before that, it is withdrawn.
 #[derive(Debug)]
 pub(crate) struct OpenQuestion {
-    steps: Arc<Steps>,
+    attempt: Arc<Attempt>,
     session: Session,
     identity: StepIdentity,
     fingerprint: Fingerprint,
@@ -200,7 +200,7 @@ impl OpenQuestion {
         let mut view = self.session.watch();
         loop {
             view.borrow_and_update();
-            refresh(&self.steps, &self.session).await?;
+            refresh(&self.attempt, &self.session).await?;
             if let Some(answer) = self.given() {
                 self.has_ended(None);
                 return Ok(answer);
@@ -225,11 +225,11 @@ impl OpenQuestion {
     }
 
     fn given(&self) -> Option<GivenAnswer> {
-        self.steps.state().workflow.questions.get(&self.identity)?.answer.clone()
+        self.attempt.state().workflow.questions.get(&self.identity)?.answer.clone()
     }
 
     async fn answer_by_default(&self, value: String) -> Result<(), StepError> {
-        let known = self.steps.state().workflow.questions.changed();
+        let known = self.attempt.state().workflow.questions.changed();
         let answer = Answer { identity: self.identity.clone(), value, asked: Some(self.asked) };
         let event =
             SessionEvent::Answered { answer: Box::new(answer), by: "default".to_owned(), default: true };
@@ -246,7 +246,7 @@ impl OpenQuestion {
     /// Frees the name. `unkept` is the fingerprint of a use that the next one continues.
     fn has_ended(&mut self, unkept: Option<Fingerprint>) {
         self.is_over = true;
-        let mut state = self.steps.state();
+        let mut state = self.attempt.state();
         state.question_names.close(&self.identity);
         if unkept.is_some() && state.workflow.questions.get(&self.identity).is_none() {
             // Given up before it was recorded: it used no number.
@@ -255,7 +255,7 @@ impl OpenQuestion {
             state.question_names.used(&self.identity, unkept);
         }
         drop(state);
-        self.steps.notify_names();
+        self.attempt.notify_names();
     }
 }
 
@@ -268,10 +268,10 @@ impl Drop for OpenQuestion {
         if self.asked > 0
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let (steps, session) = (Arc::clone(&self.steps), self.session.clone());
+            let (attempt, session) = (Arc::clone(&self.attempt), self.session.clone());
             let (identity, asked) = (self.identity.clone(), self.asked);
             runtime.spawn(async move {
-                if let Err(error) = withdraw(&steps, &session, &identity, asked).await {
+                if let Err(error) = withdraw(&attempt, &session, &identity, asked).await {
                     tracing::debug!(session = %session.id(), %error, "could not withdraw a question");
                 }
             });
@@ -280,11 +280,11 @@ impl Drop for OpenQuestion {
 }
 
 /// Withdraws a question, unless it was answered, or asked again.
-async fn withdraw(steps: &Steps, session: &Session, identity: &StepIdentity, asked: u64) -> Result<()> {
+async fn withdraw(attempt: &Attempt, session: &Session, identity: &StepIdentity, asked: u64) -> Result<()> {
     loop {
-        refresh(steps, session).await?;
+        refresh(attempt, session).await?;
         let known = {
-            let State { workflow, .. } = &*steps.state();
+            let State { workflow, .. } = &*attempt.state();
             let status = workflow.questions.get(identity).filter(|status| status.is_open());
             let is_it = status
                 .and_then(|status| status.question.as_ref())
@@ -295,7 +295,7 @@ async fn withdraw(steps: &Steps, session: &Session, identity: &StepIdentity, ask
             workflow.questions.changed()
         };
         if session.change_questions(known, SessionEvent::QuestionWithdrawn { asked }).await?.is_some() {
-            return refresh(steps, session).await;
+            return refresh(attempt, session).await;
         }
     }
 }
@@ -310,7 +310,7 @@ pub(crate) async fn ended(session: &Session, reason: String) -> StepError {
 
 /// Asks a person about a step or item whose end is unknown.
 pub(crate) async fn ask_about_unknown(
-    steps: &Arc<Steps>,
+    attempt: &Arc<Attempt>,
     session: &Session,
     name: &str,
     key: &str,
@@ -320,11 +320,11 @@ pub(crate) async fn ask_about_unknown(
     let request = AskRequest {
         name: name.to_owned(),
         key: Some(key.to_owned()),
-        text: crate::steps::cut(&text, session_core::limits::STEP_TEXT_BYTES),
+        text: cut(&text, session_core::limits::STEP_TEXT_BYTES),
         choices: ["rerun", "fail", "skip"].map(str::to_owned).to_vec(),
         default: None,
     };
-    let answer = match begin_ask(steps, session, &request, true).await? {
+    let answer = match begin_ask(attempt, session, &request, true).await? {
         Asking::Answered(answer) => answer,
         Asking::Open(mut open) => {
             asked(open.identity());
@@ -372,8 +372,8 @@ impl<'a> IntoFuture for Ask<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let steps = Steps::of(self.session);
-            let answer = match begin_ask(&steps, self.session, &self.request, true).await? {
+            let attempt = Attempt::of(self.session);
+            let answer = match begin_ask(&attempt, self.session, &self.request, true).await? {
                 Asking::Answered(answer) => answer,
                 Asking::Open(mut open) => open.answer().await?,
             };

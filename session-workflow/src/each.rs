@@ -4,101 +4,43 @@
 //! The end of an item and the beginning of the next one are one append, so that a slot is free only when the end is durable,
 //! and after a crash at most as many items are unknown as may run at a time.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod input;
+mod plan;
+mod request;
+mod retries;
+mod values;
+
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use session_core::limits::{STEP_TEXT_BYTES, VALUE_BYTES, VALUE_PART_BYTES};
-use session_core::text::{escape_bytes, visible};
 use session_core::{
-    ErrorCode, ItemFailure, ItemIdentity, ItemMoves, ItemStart, PauseReason, Session, SessionEvent,
-    SessionState, StepIdentity, StepReason,
+    ErrorCode, ItemFailure, ItemIdentity, ItemMoves, PauseReason, Session, SessionEvent, SessionState,
+    StepIdentity, StepReason,
 };
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use uuid::Uuid;
 
+pub(crate) use self::request::{BegunItem, EachReport, EachRequest, ItemEnd};
+
+use self::input::Input;
+use self::plan::{name_of, plan};
+use self::retries::Retries;
 use crate::ask::ask_about_unknown;
-use crate::decisions::{OnChange, OnUnknown};
+use crate::attempt::{Attempt, cut, decide_unknown, line_of};
+use crate::decisions::OnUnknown;
 use crate::error::StepError;
-use crate::fingerprint::Fingerprint;
 use crate::idempotency_key::item_key;
 use crate::items::{EachStart, EachStatus, ItemState};
-use crate::step::backoffs;
-use crate::steps::{Steps, cut, decide_unknown, line_of};
 
 /// Bytes of items that begin in one record: it fits whatever their characters are.
 const BATCH_BYTES: usize = 128 * 1024;
 /// Vanished items that a report names.
 const NAMED: usize = 10;
 
-/// An `each` that is about to begin.
-#[derive(Debug, Clone)]
-pub(crate) struct EachRequest {
-    pub(crate) name: String,
-    pub(crate) key: Option<String>,
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) command: Option<String>,
-    pub(crate) on_unknown: OnUnknown,
-    pub(crate) on_change: OnChange,
-    pub(crate) can_ask: bool,
-    /// Items that run at a time.
-    pub(crate) jobs: usize,
-    /// Failed items after which no further item begins.
-    pub(crate) max_failures: u64,
-    pub(crate) retries: usize,
-    pub(crate) backoff: Duration,
-    /// Receives the questions about items whose end is unknown.
-    pub(crate) questions: Option<mpsc::UnboundedSender<StepIdentity>>,
-}
-
-/// An item that begins: its start is recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BegunItem {
-    pub(crate) number: u64,
-    pub(crate) arg: Vec<u8>,
-    /// The idempotency key for the outside world.
-    pub(crate) key: Uuid,
-    pub(crate) because: StepReason,
-}
-
-/// The end of an item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ItemEnd {
-    /// Done, with its value.
-    Done(Vec<u8>),
-    /// Failed, or ended in an unknown way.
-    Failed(ItemFailure),
-}
-
-/// The result of an `each` so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct EachReport {
-    /// Items in the input.
-    pub(crate) total: u64,
-    /// Items that were recorded as done before.
-    pub(crate) before: u64,
-    /// Items that were done now.
-    pub(crate) done: u64,
-    /// Items that failed, and were not run again, or whose end is unknown.
-    pub(crate) failed: u64,
-    /// Items that an earlier run, which has started all of its items, did not have.
-    pub(crate) new: u64,
-    /// Items of earlier runs that the input does not have.
-    pub(crate) vanished: u64,
-    /// The first ones of these, for people.
-    pub(crate) vanished_names: Vec<String>,
-    /// Items that were not run, because others failed.
-    pub(crate) not_run: u64,
-    /// `true` if the values together are longer than 16 MiB: there is none then.
-    pub(crate) too_long: bool,
-}
-
 /// An `each` that runs. Dropped with open items, their ends are unknown.
 #[derive(Debug)]
 pub(crate) struct OpenEach {
-    steps: Arc<Steps>,
+    attempt: Arc<Attempt>,
     session: Session,
     request: EachRequest,
     each: StepIdentity,
@@ -107,20 +49,10 @@ pub(crate) struct OpenEach {
     has_changed: bool,
     /// `true` if an earlier run has started every item of its input.
     knows_all_items: bool,
-    /// Occurrences of each item in the input.
-    occurrences: HashMap<Vec<u8>, u64>,
-    /// The items of the input, in its order.
-    input: Vec<u64>,
-    input_has_ended: bool,
-    total_is_recorded: bool,
-    /// Items that have a number and no record yet.
-    new: HashMap<u64, ItemIdentity>,
-    last_number: u64,
+    input: Input,
     pending: VecDeque<u64>,
     skipped: Vec<u64>,
-    /// Items that failed and are run again at a time.
-    delayed: Vec<(Instant, u64)>,
-    tries: HashMap<u64, usize>,
+    retries: Retries,
     open: HashSet<u64>,
     ended: Vec<(u64, ItemEnd)>,
     value_bytes: usize,
@@ -136,22 +68,22 @@ pub(crate) struct OpenEach {
 impl OpenEach {
     /// Begins an `each`: its start survives power loss on return.
     pub(crate) async fn begin(
-        steps: &Arc<Steps>,
+        attempt: &Arc<Attempt>,
         session: &Session,
         request: EachRequest,
     ) -> Result<Self, StepError> {
-        steps.load(session).await?;
+        attempt.load(session).await?;
         let EachRequest { name, key, .. } = &request;
         let unnumbered =
             key.as_ref().map_or_else(|| StepIdentity::nth(name, 1), |key| StepIdentity::keyed(name, key));
         unnumbered.check()?;
-        steps.wait_for_name(|state| &state.each_names, name, key.as_deref()).await;
-        let planned = plan(steps, &request);
+        attempt.wait_for_name(|state| &state.each_names, name, key.as_deref()).await;
+        let planned = plan(attempt, &request);
         let (each, reruns, done) = match planned {
             Ok(planned) => planned,
-            Err(error) => return Err(steps.record_refusal(session, name, error).await),
+            Err(error) => return Err(attempt.record_refusal(session, name, error).await),
         };
-        let mut open = Self::new(steps, session, request, each, reruns);
+        let mut open = Self::new(attempt, session, request, each, reruns);
         open.has_changed = open.with_status(|status| reruns > status.reruns);
         let command = open.request.command.as_deref().map(|text| cut(text, STEP_TEXT_BYTES));
         let started = SessionEvent::EachStarted {
@@ -170,8 +102,8 @@ impl OpenEach {
             reruns,
         };
         open.with_status(|status| status.started(&start, command.as_deref()));
-        steps.state().workflow.eaches.record_start(&open.each, open.start);
-        (open.last_number, open.knows_all_items, open.report.too_long) = open.with_status(|status| {
+        attempt.state().workflow.eaches.record_start(&open.each, open.start);
+        (open.input.last_number, open.knows_all_items, open.report.too_long) = open.with_status(|status| {
             let last = status.last_number();
             (last, status.total.is_some_and(|total| last >= total), status.is_too_long)
         });
@@ -179,14 +111,15 @@ impl OpenEach {
     }
 
     fn new(
-        steps: &Arc<Steps>,
+        attempt: &Arc<Attempt>,
         session: &Session,
         request: EachRequest,
         each: StepIdentity,
         reruns: u64,
     ) -> Self {
+        let retries = Retries::new(request.retries, request.backoff);
         Self {
-            steps: Arc::clone(steps),
+            attempt: Arc::clone(attempt),
             session: session.clone(),
             request,
             each,
@@ -194,16 +127,10 @@ impl OpenEach {
             reruns,
             has_changed: false,
             knows_all_items: false,
-            occurrences: HashMap::new(),
-            input: Vec::new(),
-            input_has_ended: false,
-            total_is_recorded: false,
-            new: HashMap::new(),
-            last_number: 0,
+            input: Input::default(),
             pending: VecDeque::new(),
             skipped: Vec::new(),
-            delayed: Vec::new(),
-            tries: HashMap::new(),
+            retries,
             open: HashSet::new(),
             ended: Vec::new(),
             value_bytes: 0,
@@ -232,14 +159,14 @@ impl OpenEach {
 
     /// States that its processes are being ended: another use of its name waits until it has ended.
     pub(crate) fn set_ending(&self) {
-        self.steps.state().each_names.set_ending(&self.each);
-        self.steps.notify_names();
+        self.attempt.state().each_names.set_ending(&self.each);
+        self.attempt.notify_names();
     }
 
     /// Refuses further steps of the attempt: processes of its items may still run.
     pub(crate) async fn keep_open(self, message: &str) {
-        let error = self.steps.state().refuse(ErrorCode::StepOpen, message.to_owned());
-        self.steps.record_refusal(&self.session, &self.each.name, error).await;
+        let error = self.attempt.state().refuse(ErrorCode::StepOpen, message.to_owned());
+        self.attempt.record_refusal(&self.session, &self.each.name, error).await;
     }
 
     /// Returns the identity.
@@ -248,7 +175,7 @@ impl OpenEach {
     }
 
     fn with_status<T>(&self, change: impl FnOnce(&mut EachStatus) -> T) -> T {
-        change(self.steps.state().workflow.eaches.get_mut(&self.each))
+        change(self.attempt.state().workflow.eaches.get_mut(&self.each))
     }
 
     /// Adds the next item of the input.
@@ -256,9 +183,7 @@ impl OpenEach {
     /// # Errors
     /// An item that is too long; a refusal, after which no further step of the attempt starts.
     pub(crate) async fn add_item(&mut self, arg: Vec<u8>) -> Result<(), StepError> {
-        let n = self.occurrences.entry(arg.clone()).or_insert(0);
-        *n += 1;
-        let identity = ItemIdentity { arg, n: *n };
+        let identity = self.input.identify(arg);
         identity.check()?;
         self.report.total += 1;
         let known = self.with_status(|status| {
@@ -266,14 +191,11 @@ impl OpenEach {
             status.item(number).map(|item| (number, item.state, item.deaths, item.start, item.value.bytes))
         });
         let Some((number, state, deaths, start, bytes)) = known else {
-            self.last_number += 1;
             self.report.new += u64::from(self.knows_all_items);
-            self.input.push(self.last_number);
-            self.new.insert(self.last_number, identity);
-            self.pending.push_back(self.last_number);
+            self.pending.push_back(self.input.add_new(identity));
             return Ok(());
         };
-        self.input.push(number);
+        self.input.add(number);
         match state {
             ItemState::Done => {
                 self.report.before += 1;
@@ -294,12 +216,12 @@ impl OpenEach {
         start: u64,
         deaths: u64,
     ) -> Result<(), StepError> {
-        let decision = self.steps.state().decisions.for_unknown(&self.each.name);
+        let decision = self.attempt.state().decisions.for_unknown(&self.each.name);
         match decide_unknown(decision, self.request.on_unknown, deaths, self.request.can_ask) {
             OnUnknown::Rerun => self.pending.push_back(number),
             OnUnknown::Skip => self.skipped.push(number),
             OnUnknown::Ask => {
-                let (steps, session) = (Arc::clone(&self.steps), self.session.clone());
+                let (attempt, session) = (Arc::clone(&self.attempt), self.session.clone());
                 let (name, text) = (self.each.name.clone(), self.unknown_text(identity));
                 let questions = self.request.questions.clone();
                 self.questions.spawn(async move {
@@ -308,7 +230,7 @@ impl OpenEach {
                         // The client is gone if it does not receive it.
                         let _ = questions.as_ref().map(|questions| questions.send(question.clone()));
                     };
-                    (number, ask_about_unknown(&steps, &session, &name, &key, text, &asked).await)
+                    (number, ask_about_unknown(&attempt, &session, &name, &key, text, &asked).await)
                 });
             }
             OnUnknown::Fail => return Err(self.refuse_unknown(identity).await),
@@ -322,14 +244,14 @@ impl OpenEach {
     }
 
     async fn refuse_unknown(&self, identity: &ItemIdentity) -> StepError {
-        let error = self.steps.state().refuse(ErrorCode::StepUnknown, self.unknown_text(identity));
-        self.steps.record_refusal(&self.session, &self.each.name, error).await
+        let error = self.attempt.state().refuse(ErrorCode::StepUnknown, self.unknown_text(identity));
+        self.attempt.record_refusal(&self.session, &self.each.name, error).await
     }
 
     /// States that the input has ended.
     pub(crate) fn end_input(&mut self) {
-        self.input_has_ended = true;
-        let input: HashSet<u64> = self.input.iter().copied().collect();
+        self.input.has_ended = true;
+        let input = self.input.set();
         let (vanished, mut names) = self.with_status(|status| {
             let vanished = status.items().filter(|(number, _)| !input.contains(number));
             let mut names: Vec<(u64, String)> =
@@ -342,14 +264,14 @@ impl OpenEach {
         self.report.vanished_names = names.into_iter().map(|(_, name)| name).collect();
     }
 
-    /// Returns `true` if an item has begun, and its end was not reported.
-    pub(crate) fn is_running(&self, number: u64) -> bool {
-        self.open.contains(&number) && self.ended.iter().all(|(known, _)| *known != number)
-    }
-
     /// Begins no further item: it ends after those that run.
     pub(crate) const fn stop(&mut self) {
         self.is_stopped = true;
+    }
+
+    /// Returns `true` if an item has begun, and its end was not reported.
+    pub(crate) fn is_running(&self, number: u64) -> bool {
+        self.open.contains(&number) && self.ended.iter().all(|(known, _)| *known != number)
     }
 
     /// Takes note of the end of an item. It is recorded, and its slot free, with the next [`advance`](Self::advance).
@@ -371,13 +293,12 @@ impl OpenEach {
         if events.is_empty() && begun.is_empty() {
             return Ok(Vec::new());
         }
-        let starts = self.starts_of(&begun);
+        let starts = begun.iter().map(|number| self.input.start(*number)).collect();
         let moves = ItemMoves { each: self.start, begun: starts, ..ItemMoves::default() };
-        let moved = self.session.move_items(events.clone(), moves.clone()).await;
-        let (tip, begins) = match moved {
-            Ok(moved) => moved,
+        let (tip, begins) = match self.session.move_items(events.clone(), moves.clone()).await {
+            Ok(appended) => appended,
             Err(error) => {
-                let error = self.steps.lost(&self.session, &self.each, error).await;
+                let error = self.attempt.lost(&self.session, &self.each, error).await;
                 self.error = Some(error.clone());
                 return Err(error);
             }
@@ -414,7 +335,7 @@ impl OpenEach {
     }
 
     fn check_refusal(&mut self) {
-        if let Err(error) = self.steps.state().check_refusal() {
+        if let Err(error) = self.attempt.state().check_refusal() {
             self.error.get_or_insert(error);
         }
     }
@@ -434,7 +355,7 @@ impl OpenEach {
         let mut room = BATCH_BYTES;
         while begun.len() < free {
             let Some(number) = self.pending.front() else { break };
-            let size = self.new.get(number).map_or(0, |identity| identity.arg.len());
+            let size = self.input.start_bytes(*number);
             if size > room && !begun.is_empty() {
                 break;
             }
@@ -442,11 +363,6 @@ impl OpenEach {
             begun.extend(self.pending.pop_front());
         }
         begun
-    }
-
-    fn starts_of(&self, begun: &[u64]) -> Vec<ItemStart> {
-        let start = |number: &u64| ItemStart { item: *number, identity: self.new.get(number).cloned() };
-        begun.iter().map(start).collect()
     }
 
     /// Returns the records of what has ended: values first, then the ends in one record. The result is `true` if there are ends.
@@ -477,8 +393,8 @@ impl OpenEach {
                 ItemEnd::Failed(failure) => self.failed(number, failure, &mut moves),
             }
         }
-        if self.input_has_ended && !self.total_is_recorded {
-            self.total_is_recorded = true;
+        if self.input.has_ended && !self.input.total_is_recorded {
+            self.input.total_is_recorded = true;
             let total = Some(self.report.total);
             if self.with_status(|status| status.total) != total {
                 moves.total = total;
@@ -492,13 +408,8 @@ impl OpenEach {
     }
 
     fn failed(&mut self, number: u64, failure: ItemFailure, moves: &mut ItemMoves) {
-        let tries = self.tries.entry(number).or_insert(0);
-        *tries += 1;
-        let delay = backoffs(self.request.backoff, self.request.retries).nth(*tries - 1);
-        match delay.filter(|_| !failure.unknown) {
-            Some(delay) => self.delayed.push((Instant::now() + delay, number)),
-            None => self.report.failed += 1,
-        }
+        let is_final = !self.retries.failed(number, !failure.unknown);
+        self.report.failed += u64::from(is_final);
         let error = failure.error.map(|error| cut(&error, STEP_TEXT_BYTES));
         moves.failed.push(ItemFailure { item: number, error, ..failure });
     }
@@ -506,6 +417,7 @@ impl OpenEach {
     /// Folds in the events that were appended, the last one at this revision.
     fn apply(&mut self, events: &[SessionEvent], last: u64) {
         let count = u64::try_from(events.len()).unwrap_or(0);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only records of items were appended")]
         self.with_status(|status| {
             for (event, revision) in events.iter().zip((last + 1).saturating_sub(count)..) {
                 match event {
@@ -518,7 +430,7 @@ impl OpenEach {
     }
 
     fn begun(&mut self, number: u64) -> Option<BegunItem> {
-        let was_new = self.new.remove(&number).is_some();
+        let was_new = self.input.started(number);
         let identity = self.with_status(|status| status.item(number).map(|item| item.identity.clone()))?;
         self.open.insert(number);
         let key = item_key(line_of(&self.session), &self.each, &identity, self.reruns);
@@ -526,18 +438,12 @@ impl OpenEach {
         Some(BegunItem { number, arg: identity.arg, key, because })
     }
 
-    fn release_delayed(&mut self) {
-        let now = Instant::now();
-        let due = self.delayed.extract_if(.., |(at, _)| *at <= now).map(|(_, number)| number);
-        self.pending.extend(due);
-    }
-
     /// Returns `true` if [`advance`](Self::advance) has something to do.
     pub(crate) fn can_advance(&self) -> bool {
         let has_ends = !self.ended.is_empty() || !self.skipped.is_empty();
         let is_free = self.open.len() - self.ended.len() < self.request.jobs;
         let begins = !self.is_held && self.may_begin() && is_free && !self.pending.is_empty();
-        has_ends || begins || self.input_has_ended && !self.total_is_recorded
+        has_ends || begins || self.input.has_ended && !self.input.total_is_recorded
     }
 
     /// Waits until [`advance`](Self::advance) may have something to do by itself: an item is to be run again, the session is
@@ -546,16 +452,9 @@ impl OpenEach {
     /// # Errors
     /// What ended the session; a refusal.
     pub(crate) async fn changed(&mut self) -> Result<(), StepError> {
-        let next = self.delayed.iter().map(|(at, _)| *at).min();
-        let due = async {
-            match next {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         let decided = tokio::select! {
-            () = due => {
-                self.release_delayed();
+            () = self.retries.due() => {
+                self.pending.extend(self.retries.take_due());
                 return Ok(());
             }
             resumed = self.session.resumed(), if self.is_held => {
@@ -583,10 +482,10 @@ impl OpenEach {
     /// Returns `true` once nothing runs, and nothing is left that may.
     pub(crate) fn has_ended(&self) -> bool {
         let is_idle = self.open.is_empty() && self.ended.is_empty() && self.skipped.is_empty();
-        let is_done = self.input_has_ended
-            && self.total_is_recorded
+        let is_done = self.input.has_ended
+            && self.input.total_is_recorded
             && self.pending.is_empty()
-            && self.delayed.is_empty()
+            && self.retries.waiting() == 0
             && self.questions.is_empty();
         is_idle && (is_done || !self.may_begin())
     }
@@ -598,7 +497,7 @@ impl OpenEach {
 
     /// Returns the result so far.
     pub(crate) fn report(&self) -> EachReport {
-        let not_run = self.pending.len() + self.delayed.len() + self.questions.len();
+        let not_run = self.pending.len() + self.retries.waiting() + self.questions.len();
         EachReport { not_run: u64::try_from(not_run).unwrap_or(u64::MAX), ..self.report.clone() }
     }
 
@@ -607,34 +506,7 @@ impl OpenEach {
     /// # Errors
     /// Failures of the storage.
     pub(crate) async fn values(&self) -> Result<Vec<Vec<u8>>, StepError> {
-        let (wanted, first, last) = self.with_status(|status| {
-            let parts = self.input.iter().filter_map(|number| Some((*number, status.item(*number)?.value)));
-            let parts: HashMap<u64, _> = parts.filter(|(_, value)| value.count > 0).collect();
-            let first = parts.values().map(|value| value.first).min().unwrap_or(1);
-            let last = parts.values().map(|value| value.last).max().unwrap_or(0);
-            (parts, first, last)
-        });
-        let mut values: HashMap<u64, Vec<u8>> = HashMap::new();
-        let mut after = first.saturating_sub(1);
-        while after < last {
-            let page = self.session.read_log(after).await?;
-            let Some(end) = page.last().map(|record| record.envelope.seq) else { break };
-            for record in page {
-                let revision = record.envelope.seq;
-                if let SessionEvent::ItemValue { each, item, part } = record.event
-                    && wanted.get(&item).is_some_and(|value| (value.first..=value.last).contains(&revision))
-                    && self.is_start(each)
-                {
-                    values.entry(item).or_default().extend(part);
-                }
-            }
-            after = end;
-        }
-        Ok(self.input.iter().map(|number| values.remove(number).unwrap_or_default()).collect())
-    }
-
-    fn is_start(&self, revision: u64) -> bool {
-        self.steps.state().workflow.eaches.is_start(&self.each, revision)
+        values::read(&self.session, &self.attempt, &self.each, self.input.numbers()).await
     }
 }
 
@@ -643,7 +515,7 @@ impl Drop for OpenEach {
     fn drop(&mut self) {
         let moves = self.unknown_ends();
         {
-            let mut state = self.steps.state();
+            let mut state = self.attempt.state();
             state.each_names.close(&self.each);
             let unkept = !self.report_is_final();
             if state.workflow.eaches.get(&self.each).is_none() {
@@ -653,7 +525,7 @@ impl Drop for OpenEach {
                 state.each_names.used(&self.each, unkept.then(|| self.request.fingerprint.clone()));
             }
         }
-        self.steps.notify_names();
+        self.attempt.notify_names();
         let Some(moves) = moves else { return };
         self.with_status(|status| status.moved(&moves, 0));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -672,6 +544,12 @@ impl OpenEach {
         self.open.clear();
     }
 
+    /// Returns `true` if every item of the input is recorded as done: the next use of the name is another one.
+    fn report_is_final(&self) -> bool {
+        let EachReport { total, before, done, .. } = self.report;
+        self.input.has_ended && total == before + done
+    }
+
     /// Returns the record of unknown ends of the items that run; `None` if none does.
     fn unknown_ends(&self) -> Option<ItemMoves> {
         let unknown = |item: &u64| ItemFailure { item: *item, unknown: true, ..ItemFailure::default() };
@@ -686,55 +564,4 @@ async fn record_unknown_ends(session: &Session, moves: ItemMoves) {
     if let Err(error) = session.move_items(ended, ItemMoves::default()).await {
         tracing::debug!(session = %session.id(), %error, "could not record the unknown ends of items");
     }
-}
-
-impl OpenEach {
-    /// Returns `true` if every item of the input is recorded as done: the next use of the name is another one.
-    fn report_is_final(&self) -> bool {
-        let EachReport { total, before, done, .. } = self.report;
-        self.input_has_ended && total == before + done
-    }
-}
-
-/// Returns an item as people read it.
-pub(crate) fn name_of(identity: &ItemIdentity) -> String {
-    let text = visible(&escape_bytes(std::os::unix::ffi::OsStrExt::from_bytes(identity.arg.as_slice())))
-        .into_owned();
-    let text = cut(&text, 256);
-    if identity.n == 1 { text } else { format!("{text} ({}. of that name)", identity.n) }
-}
-
-/// Decides on the use of the name, and reserves it. Returns the identity, the number of times that recorded ends were given up,
-/// and the number of recorded ends.
-fn plan(steps: &Steps, request: &EachRequest) -> Result<(StepIdentity, u64, u64), StepError> {
-    let EachRequest { name, key, fingerprint, .. } = request;
-    let mut state = steps.state();
-    state.check_refusal()?;
-    if state.each_names.taken(name, key.as_deref()).is_some() {
-        return Err(state.refuse(ErrorCode::StepOpen, format!("`each {name}` is running already")));
-    }
-    let each = match key {
-        Some(key) => StepIdentity::keyed(name, key),
-        None => StepIdentity::nth(name, state.each_names.next_number(name, fingerprint)),
-    };
-    let (mut reruns, mut done) = (0, 0);
-    if let Some(known) = state.workflow.eaches.get(&each) {
-        (reruns, done) = (known.reruns, known.done());
-        if done > 0 && known.fingerprint != fingerprint.as_str() {
-            match state.decisions.for_changed(name).unwrap_or(request.on_change) {
-                OnChange::Keep => {}
-                OnChange::Rerun => (reruns, done) = (reruns + 1, 0),
-                OnChange::Refuse => {
-                    let [now, then] = [&request.command, &known.command]
-                        .map(|command| command.as_deref().unwrap_or("other work").to_owned());
-                    let message = format!(
-                        "`each {each}` would run `{now}`, but its {done} recorded items are those of `{then}`"
-                    );
-                    return Err(state.refuse(ErrorCode::StepChanged, message));
-                }
-            }
-        }
-    }
-    state.each_names.open(&each);
-    Ok((each, reruns, done))
 }

@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 use session_core::{ItemFailure, Session, WorkError};
 use uuid::Uuid;
 
+use crate::attempt::Attempt;
 use crate::decisions::{OnChange, OnUnknown};
 use crate::each::{EachReport, EachRequest, ItemEnd, OpenEach};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
-use crate::steps::Steps;
 
 /// An item that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +167,7 @@ where
             problem: format!("has no fingerprint: {problem}"),
         });
     }
-    let mut open = OpenEach::begin(&Steps::of(session), session, request).await?;
+    let mut open = OpenEach::begin(&Attempt::of(session), session, request).await?;
     for item in items {
         open.add_item(item.into_bytes()).await?;
     }

@@ -152,7 +152,9 @@ impl EachTable {
                     };
                     status.started(&start, step.command.as_deref());
                     status.is_too_long |= too_long;
-                    items.iter().for_each(|item| status.inherited(item, revision));
+                    for item in items {
+                        status.inherited(item, revision);
+                    }
                 }
             }
             _ => {}

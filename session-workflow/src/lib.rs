@@ -8,6 +8,8 @@
 
 mod answer;
 mod ask;
+mod attempt;
+mod backoff;
 mod decisions;
 mod each;
 mod each_work;
@@ -30,6 +32,7 @@ mod workflow_state;
 
 pub use self::answer::{AnswerError, AnswerTo, answer};
 pub use self::ask::Ask;
+pub use self::backoff::backoffs;
 pub use self::decisions::{Decisions, InvalidDecision, OnChange, OnUnknown};
 pub use self::each_work::{Each, Item};
 pub use self::error::StepError;
@@ -41,7 +44,7 @@ pub use self::items::{EachStatus, EachTable, ItemState, ItemStatus};
 pub use self::questions::{AskedQuestion, GivenAnswer, QuestionStatus, QuestionTable};
 pub use self::sleep::Sleep;
 pub use self::sleeps::{SleepStatus, SleepTable};
-pub use self::step::{SessionSteps, Step, backoffs};
+pub use self::step::{SessionSteps, Step};
 pub use self::steps::{BegunStep, OpenStep, RecordedEnd, StepRequest, Steps, ValueReader};
 pub use self::table::{StepState, StepStatus, StepTable};
 pub use self::workflow_state::{StepRefusal, WorkflowState};

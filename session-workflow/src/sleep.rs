@@ -8,9 +8,9 @@ use std::time::Duration;
 use session_core::{Durability, ErrorCode, Session, SessionEvent, StepIdentity, Timestamp};
 
 use crate::ask::{CLOCK_INTERVAL, ended};
+use crate::attempt::Attempt;
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
-use crate::steps::Steps;
 
 /// The time at which a sleep ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,21 +42,21 @@ pub(crate) enum Sleeping {
 
 /// Begins a sleep, unless its wake-up time has passed.
 pub(crate) async fn begin_sleep(
-    steps: &Arc<Steps>,
+    attempt: &Arc<Attempt>,
     session: &Session,
     name: &str,
     key: Option<&str>,
     wake_up: WakeUp,
 ) -> Result<Sleeping, StepError> {
-    steps.load(session).await?;
+    attempt.load(session).await?;
     let identity = match key {
         Some(key) => StepIdentity::keyed(name, key),
         None => StepIdentity::nth(name, 1),
     };
     identity.check()?;
-    steps.wait_for_name(|state| &state.sleep_names, name, key).await;
+    attempt.wait_for_name(|state| &state.sleep_names, name, key).await;
     let reserved = {
-        let mut state = steps.state();
+        let mut state = attempt.state();
         state.check_refusal()?;
         if state.sleep_names.taken(name, key).is_some() {
             Err(state.refuse(ErrorCode::StepOpen, format!("sleep `{name}` is open already")))
@@ -76,22 +76,22 @@ pub(crate) async fn begin_sleep(
     };
     let (step, known) = match reserved {
         Ok(reserved) => reserved,
-        Err(error) => return Err(steps.record_refusal(session, name, error).await),
+        Err(error) => return Err(attempt.record_refusal(session, name, error).await),
     };
     // The first wake-up time holds, also where the clock was set since.
     let until = known.map_or_else(|| wake_up.at(session.clock().now()), |known| known.until);
-    let (steps, session) = (Arc::clone(steps), session.clone());
-    let mut open = OpenSleep { steps, session, step, until, start: 0, is_over: false };
+    let (attempt, session) = (Arc::clone(attempt), session.clone());
+    let mut open = OpenSleep { attempt, session, step, until, start: 0, is_over: false };
     let started = SessionEvent::SleepStarted { step: open.step.clone(), until: open.until };
     open.start = open.session.start_step(started).await?.revision;
-    open.steps.state().workflow.sleeps.started(&open.step, open.until, open.start);
+    open.attempt.state().workflow.sleeps.started(&open.step, open.until, open.start);
     Ok(Sleeping::Until(open))
 }
 
 /// A sleep that is recorded. Dropped before its wake-up time, it is given up, and the next use of its name continues it.
 #[derive(Debug)]
 pub(crate) struct OpenSleep {
-    steps: Arc<Steps>,
+    attempt: Arc<Attempt>,
     session: Session,
     step: StepIdentity,
     until: Timestamp,
@@ -125,9 +125,9 @@ impl OpenSleep {
         let event = SessionEvent::SleepEnded { start: self.start, passed: true };
         let tip = match self.session.end_step(vec![event], Durability::Flushed).await {
             Ok(tip) => tip,
-            Err(error) => return Err(self.steps.lost(&self.session, &self.step, error).await),
+            Err(error) => return Err(self.attempt.lost(&self.session, &self.step, error).await),
         };
-        self.steps.state().workflow.sleeps.passed(self.start, tip.revision);
+        self.attempt.state().workflow.sleeps.passed(self.start, tip.revision);
         self.has_ended(None);
         Ok(())
     }
@@ -139,7 +139,7 @@ impl OpenSleep {
 
     fn has_ended(&mut self, unkept: Option<Fingerprint>) {
         self.is_over = true;
-        let mut state = self.steps.state();
+        let mut state = self.attempt.state();
         state.sleep_names.close(&self.step);
         if unkept.is_some() && state.workflow.sleeps.get(&self.step).is_none() {
             // Given up before it was recorded: it used no number.
@@ -148,7 +148,7 @@ impl OpenSleep {
             state.sleep_names.used(&self.step, unkept);
         }
         drop(state);
-        self.steps.notify_names();
+        self.attempt.notify_names();
     }
 }
 
@@ -201,7 +201,7 @@ impl<'a> IntoFuture for Sleep<'a> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let Self { session, name, key, wake_up } = self;
-            match begin_sleep(&Steps::of(session), session, &name, key.as_deref(), wake_up).await? {
+            match begin_sleep(&Attempt::of(session), session, &name, key.as_deref(), wake_up).await? {
                 Sleeping::Over => Ok(()),
                 Sleeping::Until(mut open) => open.wait().await,
             }

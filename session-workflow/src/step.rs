@@ -4,12 +4,12 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use session_core::{Session, StepFailure, Timestamp, WorkError};
 
 use crate::ask::Ask;
+use crate::backoff::backoffs;
 use crate::decisions::{OnChange, OnUnknown};
 use crate::each_work::{Each, Item};
 use crate::error::StepError;
@@ -228,16 +228,6 @@ where
             }
         }
     }
-}
-
-/// Returns the delays before retries: each is twice the one before, up to a minute, and up to twice that by chance.
-pub fn backoffs(first: Duration, retries: usize) -> impl Iterator<Item = Duration> + Send + use<> {
-    ExponentialBuilder::default()
-        .with_min_delay(first)
-        .with_max_delay(Duration::from_secs(60))
-        .with_max_times(retries)
-        .with_jitter()
-        .build()
 }
 
 async fn complete<T: Serialize + Send>(mut open: OpenStep, name: &str, value: T) -> Result<T, StepError> {

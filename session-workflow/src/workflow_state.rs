@@ -1,4 +1,4 @@
-//! What the log of a session says about its durable work: steps, items, questions and sleeps.
+//! The durable work of a session, as its log has it: steps, items, questions and sleeps.
 
 use session_core::{
     Head, OwnerLoss, Record, Result, SessionEvent, SessionId, SessionManager, SessionManagerExt as _,

@@ -92,7 +92,7 @@ pub(crate) struct Session {
     steps: Option<Steps>,
     /// The items of its newest each; null before the first one.
     items: Option<Items>,
-    /// What it waits for; null if it has no open question and no wake-up time.
+    /// The questions and the wake-up time that it waits for; null if it has no open question and no wake-up time.
     waits: Option<Waits>,
     /// The owner; null if no process owns the session.
     owner: Option<OwnerJson>,

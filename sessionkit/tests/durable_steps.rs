@@ -55,9 +55,9 @@ async fn steps_of_rust_and_of_programs_share_a_session() {
         }
         assert_eq!(runs.load(Ordering::Relaxed), 1, "{scheme}");
         let table = WorkflowState::read(&**manager, id).await.unwrap();
-        let names: Vec<String> = table.in_order().iter().map(|(step, _)| step.to_string()).collect();
+        let names: Vec<String> = table.steps().in_order().iter().map(|(step, _)| step.to_string()).collect();
         assert_eq!(names, ["count", "count#2", "publish"], "{scheme}");
-        assert_eq!(table.get(&StepIdentity::nth("publish", 1)).unwrap().starts, 3);
+        assert_eq!(table.steps().get(&StepIdentity::nth("publish", 1)).unwrap().starts, 3);
         session.complete(sessionkit::SessionSummary::new()).await.unwrap();
         drop(session);
         manager.shutdown().await.unwrap();

@@ -112,10 +112,16 @@ async fn no_power_cut_repeats_a_recorded_step() {
                 continue;
             };
             for (_, step) in begun {
-                assert!(table.get(step).is_some(), "{what}: {step} has begun, and the log does not know it");
+                assert!(
+                    table.steps().get(step).is_some(),
+                    "{what}: {step} has begun, and the log does not know it"
+                );
             }
             for (_, step, _) in &recorded {
-                assert!(table.get(step).unwrap().is_completed(), "{what}: {step} was recorded, and is not");
+                assert!(
+                    table.steps().get(step).unwrap().is_completed(),
+                    "{what}: {step} was recorded, and is not"
+                );
             }
             if images % RESUMED != 0 || table.head().unwrap().lifecycle.attempt == 0 {
                 continue;

@@ -210,6 +210,7 @@ fn items_and_waits_are_logged_without_items_and_answers() {
         ),
         (
             moves(ItemMoves {
+                too_long: false,
                 each: 3,
                 total: Some(9),
                 done: vec![1, 4],
@@ -235,7 +236,7 @@ fn items_and_waits_are_logged_without_items_and_answers() {
         (SessionEvent::SleepEnded { start: 3, passed: true }, "its wake-up time has passed"),
         (SessionEvent::SleepEnded { start: 3, passed: false }, "the process that waited has gone"),
         (
-            inherited(StepOutcome::Items { items: vec![item(1, false), item(2, true)] }),
+            inherited(StepOutcome::Items { items: vec![item(1, false), item(2, true)], too_long: false }),
             "deploy: items: 1 done, 1 unknown",
         ),
         (

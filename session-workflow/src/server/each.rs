@@ -10,10 +10,11 @@ use session_core::limits::{VALUE_BYTES, VALUE_PART_BYTES};
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use super::client::{Client, can_ask};
 use super::program::EndedProcesses;
 use super::step::command_line;
 use super::wait::asked;
-use super::{Client, can_ask};
+use crate::attempt::Attempt;
 use crate::each::{EachReport, EachRequest, ItemEnd, OpenEach};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
@@ -21,7 +22,6 @@ use crate::protocol::{
     ClientMessage, EachEnd, EachMessage, EachRun, ItemEnded, ItemPart, ItemRun, Part, RUN_VARIABLE,
     ServerMessage,
 };
-use crate::steps::Steps;
 
 /// Messages that are read before what they say is recorded: an input without an end must not hold that up.
 const ARRIVED: usize = 64;
@@ -38,12 +38,12 @@ where
 {
     /// Serves an `each`. Returns `false` once the client is gone.
     pub(super) async fn serve_each(mut self, message: EachMessage) -> io::Result<bool> {
-        let steps = Steps::of(self.session);
+        let attempt = Attempt::of(self.session);
         let (questions, mut asked_about) = mpsc::unbounded_channel();
         let values = message.values;
         let request = EachRequest { questions: Some(questions), ..request(message, can_ask(self.session)) };
         let begun = tokio::select! {
-            begun = OpenEach::begin(&steps, self.session, request) => begun,
+            begun = OpenEach::begin(&attempt, self.session, request) => begun,
             gone = self.connection.wait_for_end() => return gone.map(|()| false),
         };
         let mut each = match begun {

@@ -3,25 +3,70 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::pin::pin;
 use std::time::Duration;
 
 use session_core::text::{escape_bytes, visible};
-use session_core::{Session, StepFailure};
+use session_core::{Session, StepFailure, StepIdentity};
 use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::sync::mpsc;
 
-use super::can_ask;
+use super::client::{Client, can_ask};
 use super::connection::Connection;
 use super::program::{EndedProcesses, Program};
 use super::time_limit::TimeLimit;
+use super::wait::asked;
 use crate::error::StepError;
 use crate::fingerprint::{Fingerprint, InputDigest};
 use crate::protocol::{
     ClientMessage, End, Part, RUN_VARIABLE, Recorded, Replay, Run, ServerMessage, StepMessage,
 };
-use crate::steps::{OpenStep, RecordedEnd, StepRequest};
+use crate::steps::{BegunStep, OpenStep, RecordedEnd, StepRequest, Steps};
 
 /// Bytes of a step's command that are kept, for people.
 const COMMAND_BYTES: usize = 1024;
+
+impl<R, W> Client<'_, '_, R, W>
+where
+    R: AsyncBufRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    /// Serves a step. Returns `false` once the client is gone.
+    pub(super) async fn serve_step(self, step: &StepMessage, input: &InputDigest) -> io::Result<bool> {
+        let Self { session, program, connection } = self;
+        let has_value =
+            step.value.unwrap_or_else(|| !step.stdout.is_some_and(|stdout| program.is_own_output(stdout)));
+        let steps = Steps::of(session);
+        let (questions, mut asked_about) = mpsc::unbounded_channel();
+        let notify = |question: &StepIdentity| drop(questions.send(question.clone()));
+        let begun = {
+            let mut begun = pin!(steps.begin_asking(session, request(session, step, input), &notify));
+            loop {
+                tokio::select! {
+                    begun = &mut begun => break begun,
+                    // A client that goes while the session is paused does not start its step.
+                    gone = connection.wait_for_end() => return gone.map(|()| false),
+                    Some(question) = asked_about.recv() => {
+                        let message = asked(&session.id().to_string(), &question, None);
+                        connection.send(&ServerMessage::Asked(message)).await?;
+                    }
+                }
+            }
+        };
+        match begun {
+            Ok(BegunStep::Replay(recorded)) => {
+                // The value of a former run is passed on wherever standard output goes.
+                replay(connection, session, &recorded, step.value != Some(false)).await?;
+            }
+            Ok(BegunStep::Run(open)) => {
+                let running = Running { session, program, step, has_value };
+                return running.run(open, connection).await;
+            }
+            Err(error) => connection.send_error(&error).await?,
+        }
+        Ok(true)
+    }
+}
 
 pub(super) fn request(session: &Session, step: &StepMessage, input: &InputDigest) -> StepRequest {
     let argv = step.argv.iter().map(|argument| argument.as_bytes());
@@ -41,7 +86,7 @@ pub(super) fn request(session: &Session, step: &StepMessage, input: &InputDigest
 
 pub(super) fn command_line(argv: &[OsString]) -> String {
     let line = argv.iter().map(|argument| escape_bytes(argument)).collect::<Vec<_>>().join(" ");
-    crate::steps::cut(&visible(&line), COMMAND_BYTES)
+    crate::attempt::cut(&visible(&line), COMMAND_BYTES)
 }
 
 /// A step whose command runs.

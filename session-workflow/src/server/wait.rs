@@ -6,14 +6,14 @@ use std::time::Duration;
 use session_core::{ErrorCode, StepIdentity, Timestamp};
 use tokio::io::{AsyncBufRead, AsyncWrite};
 
-use super::{Client, can_ask};
+use super::client::{Client, can_ask};
 use crate::ask::{AskRequest, Asking, begin_ask};
+use crate::attempt::Attempt;
 use crate::protocol::{
     Answered, AskMessage, Asked, ServerMessage, SleepMessage, Sleeping as SleepingUntil, Slept,
 };
 use crate::questions::GivenAnswer;
 use crate::sleep::{Sleeping, WakeUp, begin_sleep};
-use crate::steps::Steps;
 
 /// SIGTERM: the signal with which a session is stopped in an orderly way.
 const TERM: i32 = 15;
@@ -41,9 +41,9 @@ where
             choices: message.choices,
             default,
         };
-        let steps = Steps::of(session);
+        let attempt = Attempt::of(session);
         let asking = tokio::select! {
-            asking = begin_ask(&steps, session, &request, can_ask(session)) => asking,
+            asking = begin_ask(&attempt, session, &request, can_ask(session)) => asking,
             gone = connection.wait_for_end() => return gone.map(|()| false),
         };
         let mut open = match asking {
@@ -89,9 +89,9 @@ where
                 return connection.refuse(ErrorCode::InvalidArgument, problem).await.map(|()| false);
             }
         };
-        let steps = Steps::of(session);
+        let attempt = Attempt::of(session);
         let begun = tokio::select! {
-            begun = begin_sleep(&steps, session, &message.name, message.key.as_deref(), wake_up) => begun,
+            begun = begin_sleep(&attempt, session, &message.name, message.key.as_deref(), wake_up) => begun,
             gone = connection.wait_for_end() => return gone.map(|()| false),
         };
         let mut open = match begun {

@@ -11,7 +11,7 @@ use session_core::{
 use uuid::Uuid;
 
 use super::value::ValueReader;
-use super::{Steps, cut};
+use crate::attempt::{Attempt, cut};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
 use crate::table::{Parts, StepState, StepStatus};
@@ -45,7 +45,7 @@ impl RecordedEnd {
 #[derive(Debug)]
 #[must_use = "the end of a step that is dropped is unknown"]
 pub struct OpenStep {
-    steps: Arc<Steps>,
+    attempt: Arc<Attempt>,
     session: Session,
     step: StepIdentity,
     because: StepReason,
@@ -66,7 +66,7 @@ pub struct OpenStep {
 
 impl OpenStep {
     pub(super) fn reserve(
-        steps: Arc<Steps>,
+        attempt: Arc<Attempt>,
         session: Session,
         step: StepIdentity,
         fingerprint: Fingerprint,
@@ -74,7 +74,7 @@ impl OpenStep {
         why: Option<String>,
     ) -> Self {
         Self {
-            steps,
+            attempt,
             session,
             step,
             because,
@@ -191,13 +191,13 @@ impl OpenStep {
         if last_part {
             parts.add(revision.saturating_sub(1));
         }
-        let mut state = self.steps.state();
+        let mut state = self.attempt.state();
         state.workflow.steps.value_is(start, parts);
         state.workflow.steps.completed(start, end, revision, self.session.clock().now());
         state.names.close(&self.step);
         state.names.used(&self.step, None);
         drop(state);
-        self.steps.names_changed.notify_waiters();
+        self.attempt.notify_names();
         self.has_ended = true;
         Ok(RecordedEnd { end, attempt: self.session.attempt(), start, parts })
     }
@@ -224,29 +224,29 @@ impl OpenStep {
     }
 
     async fn record(&self, events: Vec<SessionEvent>, durability: Durability) -> Result<u64, StepError> {
-        self.steps.record(&self.session, &self.step, events, durability).await
+        self.attempt.record(&self.session, &self.step, events, durability).await
     }
 
     /// States that its processes are being ended: another use of its name waits until it has ended.
     pub fn set_ending(&self) {
-        self.steps.state().names.set_ending(&self.step);
-        self.steps.names_changed.notify_waiters();
+        self.attempt.state().names.set_ending(&self.step);
+        self.attempt.notify_names();
     }
 
     /// Keeps the name for the rest of the attempt: processes of the step may still run.
     pub async fn keep_open(mut self, message: &str) {
         self.has_ended = true;
-        self.steps.state().refuse(ErrorCode::StepOpen, message.to_owned());
+        self.attempt.state().refuse(ErrorCode::StepOpen, message.to_owned());
         // Those that wait for the name are refused now.
-        self.steps.state().names.close(&self.step);
-        self.steps.names_changed.notify_waiters();
+        self.attempt.state().names.close(&self.step);
+        self.attempt.notify_names();
         if let Err(error) = self.session.refuse_step(&self.step.name, ErrorCode::StepOpen, message).await {
             tracing::warn!(session = %self.session.id(), step = %self.step, %error, "could not record a refusal yet");
         }
     }
 
     fn close(&mut self, failure: StepFailure) {
-        let mut state = self.steps.state();
+        let mut state = self.attempt.state();
         state.workflow.steps.failed(self.start, failure);
         state.names.close(&self.step);
         if self.start == 0 && self.because == StepReason::First {
@@ -255,7 +255,7 @@ impl OpenStep {
             state.names.used(&self.step, Some(self.fingerprint.clone()));
         }
         drop(state);
-        self.steps.names_changed.notify_waiters();
+        self.attempt.notify_names();
         self.has_ended = true;
     }
 }

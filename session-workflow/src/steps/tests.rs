@@ -6,6 +6,7 @@ use session_core::{
 };
 
 use super::*;
+use crate::workflow_state::WorkflowState;
 
 fn request(name: &str, content: &str) -> StepRequest {
     let mut request = StepRequest::new(name, Fingerprint::of_command([content.as_bytes()], None));
@@ -444,7 +445,7 @@ async fn the_table_of_a_log_is_that_of_its_owner() {
     let _open = run(&session, "d", "4").await;
     let read = WorkflowState::read(&manager, session.id()).await.unwrap();
     let owned = Steps::of(&session);
-    let owned = owned.state();
+    let owned = owned.attempt.state();
     for (step, status) in read.steps().in_order() {
         let mut known = owned.workflow.steps.get(step).unwrap().clone();
         // The owner takes the time before the record is sealed.

@@ -4,6 +4,7 @@
 //! The socket is read and written by tasks of their own, and the input by a thread: none of them waits for another, however
 //! long the input is, however slow the owner, and however much the commands print.
 
+mod channels;
 mod items;
 mod jobs;
 mod owner;
@@ -33,15 +34,11 @@ pub(crate) async fn run(args: &Each) -> Result<u8> {
     each(args).await.map_err(|failure| failure.or_exit_code(TROUBLE))
 }
 
-fn named(args: &Each) -> Named<'_> {
-    Named { verb: "each", name: &args.name, key: args.key.as_deref() }
-}
-
 async fn each(args: &Each) -> Result<u8> {
     let owner = if is_off() {
         Owner::plain(args)
     } else {
-        let socket = socket(named(args), std::env::args_os().collect(), "run its commands plainly")?;
+        let socket = socket(Named::from(args), std::env::args_os().collect(), "run its commands plainly")?;
         Owner::connect(&socket, args).await?
     };
     // Before the first command, so that a signal does not end this process first.
@@ -154,7 +151,7 @@ impl Client<'_> {
         match message {
             ServerMessage::Each(each) => {
                 if each.changed {
-                    named(self.args).note("runs all items again: its command has changed");
+                    Named::from(self.args).note("runs all items again: its command has changed");
                 }
                 self.jobs.set_run(each.run);
                 self.input = Some(items::read(self.args.null, self.owner.take_items())?);
@@ -164,7 +161,7 @@ impl Client<'_> {
                 self.questions += 1;
                 if self.questions <= MAX_QUESTIONS {
                     let line = answer_line(&asked, DECISIONS);
-                    named(self.args)
+                    Named::from(self.args)
                         .note(&format!("an item was started before, and may have happened; decide: {line}"));
                 }
             }
@@ -192,7 +189,7 @@ impl Client<'_> {
     /// Prints what was done.
     fn summarise(&self, end: &EachEnd) {
         let EachEnd { total, before, done, failed, new, vanished, vanished_names, not_run, .. } = end;
-        let note = |text: &str| named(self.args).note(text);
+        let note = |text: &str| Named::from(self.args).note(text);
         if *vanished > 0 {
             let more = if usize::try_from(*vanished).is_ok_and(|all| all > vanished_names.len()) {
                 ", …"
@@ -223,7 +220,7 @@ impl Client<'_> {
         }
         if end.too_long {
             let text = "all items are done, but their outputs are longer than 16 MiB and were not recorded: do not use --values";
-            named(self.args).note(text);
+            Named::from(self.args).note(text);
             return Ok(TROUBLE);
         }
         let mut left = end.value_bytes.unwrap_or(0);

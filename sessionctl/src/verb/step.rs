@@ -29,10 +29,6 @@ pub(crate) fn run(args: &Step) -> Result<u8> {
     run_step(args).map_err(|failure| failure.or_exit_code(TROUBLE))
 }
 
-fn named(args: &Step) -> Named<'_> {
-    Named { verb: "step", name: &args.name, key: args.key.as_deref() }
-}
-
 /// Returns the digests of the input files.
 fn digest_inputs(args: &Step) -> Result<Vec<InputFile>> {
     let digest = |path: &std::path::PathBuf| {
@@ -50,7 +46,7 @@ fn run_step(args: &Step) -> Result<u8> {
     }
     let words = ["sessionctl", "step", &args.name, "--"].map(OsString::from);
     let line = words.into_iter().chain(args.command.iter().cloned()).collect();
-    let socket = client::socket(named(args), line, "run its command plainly")?;
+    let socket = client::socket(Named::from(args), line, "run its command plainly")?;
     // Before the standard input is read.
     let mut inputs = Some(digest_inputs(args)?);
     let mut input = command::Input::of(args)?;
@@ -66,7 +62,7 @@ fn run_step(args: &Step) -> Result<u8> {
             Begun::Run(run) => run,
         };
         if let Some(why) = &run.why {
-            named(args).note(&format!("runs again: {why}"));
+            Named::from(args).note(&format!("runs again: {why}"));
         }
         let (ended, recorded, output) = run_command(args, &mut connection, &mut input, &run)?;
         let may_retry = matches!(recorded, Recorded::Failed | Recorded::TimedOut);
@@ -74,7 +70,12 @@ fn run_step(args: &Step) -> Result<u8> {
         if let Some((n, delay)) = retry {
             let what =
                 if recorded == Recorded::TimedOut { "timed out".to_owned() } else { ended.to_string() };
-            named(args).note(&format!("{what}; retry {} of {} in {}", n + 1, args.retries, rounded(delay)));
+            Named::from(args).note(&format!(
+                "{what}; retry {} of {} in {}",
+                n + 1,
+                args.retries,
+                rounded(delay)
+            ));
             std::thread::sleep(delay);
             continue;
         }
@@ -108,11 +109,11 @@ fn finish(args: &Step, ended: &Ended, recorded: Recorded, output: &command::Outp
         pass_on(output.bytes())?;
     }
     if recorded == Recorded::TimedOut {
-        named(args).note("timed out");
+        Named::from(args).note("timed out");
         return Ok(TIMED_OUT);
     }
     if let Ended::NotStarted { code, error } = ended {
-        named(args).note(error);
+        Named::from(args).note(error);
         return Ok(*code);
     }
     // A script has to see that a key or a stop ended its command.
@@ -122,12 +123,13 @@ fn finish(args: &Step, ended: &Ended, recorded: Recorded, output: &command::Outp
 
 fn replay_end(args: &Step, connection: &mut Connection, replay: &Replay) -> Result<u8> {
     if replay.skipped {
-        named(args)
+        Named::from(args)
             .note("was started before, and may have happened: it is recorded as done and not run again");
     } else if replay.attempt == 0 {
-        named(args).note(&format!("recorded by the session that this one retries ({})", code_of(replay)));
+        Named::from(args)
+            .note(&format!("recorded by the session that this one retries ({})", code_of(replay)));
     } else {
-        named(args).note(&format!("recorded by attempt {} ({})", replay.attempt, code_of(replay)));
+        Named::from(args).note(&format!("recorded by attempt {} ({})", replay.attempt, code_of(replay)));
     }
     let mut left = replay.value_bytes.unwrap_or(0);
     while left > 0 {
@@ -147,7 +149,8 @@ fn code_of(replay: &Replay) -> String {
 }
 
 fn too_long(args: &Step) {
-    named(args).note("is done, but its output is longer than 16 MiB and was not recorded: use --no-value");
+    Named::from(args)
+        .note("is done, but its output is longer than 16 MiB and was not recorded: use --no-value");
 }
 
 /// Writes to standard output. A reader that is gone ends this process like any other.

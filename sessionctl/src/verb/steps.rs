@@ -5,19 +5,16 @@ pub(crate) mod rows;
 use std::time::Duration;
 
 use serde::Serialize;
-use sessionkit::log::{StepIdentity, StepOccurrence};
+use sessionkit::log::StepIdentity;
 use sessionkit::workflow::{StepState, StepStatus, WorkflowState};
 use sessionkit::{SessionId, SessionManager};
 
-use self::rows::{EachRow, QuestionRow, SleepRow};
+use self::rows::{EachRow, Identity, QuestionRow, SleepRow, one_line};
 use crate::args::Steps;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{self, Table};
 use crate::{ids, json};
-
-/// Characters of a value that are shown.
-const VALUE_CHARS: usize = 60;
 
 pub(crate) async fn run(args: &Steps, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -59,26 +56,6 @@ pub(crate) async fn run(args: &Steps, context: &Context) -> Result<u8> {
         context.term.print(&tables.join("\n"))?;
     }
     Ok(0)
-}
-
-/// The name of a use, and its number or key.
-#[derive(Debug, Serialize)]
-struct Identity {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-}
-
-impl Identity {
-    fn of(step: &StepIdentity) -> Self {
-        let (n, key) = match &step.occurrence {
-            StepOccurrence::Number(n) => (Some(*n), None),
-            StepOccurrence::Key(key) => (None, Some(key.clone())),
-        };
-        Self { name: step.name.clone(), n, key }
-    }
 }
 
 /// A step, for people and programs.
@@ -174,14 +151,6 @@ impl Row {
             (_, None, Some(signal), _) => format!("signal {}", sessionkit::runner::signal_name(signal)),
         }
     }
-}
-
-/// Returns the beginning of a value on one line.
-fn one_line(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value.get(..VALUE_CHARS * 4).unwrap_or(value)).into_owned();
-    let line: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let cut: String = line.chars().take(VALUE_CHARS).collect();
-    if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }
 
 fn render(rows: &[Row], context: &Context) -> String {

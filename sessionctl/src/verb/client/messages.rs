@@ -9,6 +9,7 @@ use sessionkit::SessionId;
 use sessionkit::text::{escape_bytes, visible};
 use sessionkit::workflow::protocol::Asked;
 
+use crate::args::{Each, Step};
 use crate::quoting::quoted;
 use crate::render::short;
 
@@ -35,6 +36,18 @@ pub(in crate::verb) struct Named<'a> {
     pub(in crate::verb) verb: &'static str,
     pub(in crate::verb) name: &'a str,
     pub(in crate::verb) key: Option<&'a str>,
+}
+
+impl<'a> From<&'a Each> for Named<'a> {
+    fn from(args: &'a Each) -> Self {
+        Self { verb: "each", name: &args.name, key: args.key.as_deref() }
+    }
+}
+
+impl<'a> From<&'a Step> for Named<'a> {
+    fn from(args: &'a Step) -> Self {
+        Self { verb: "step", name: &args.name, key: args.key.as_deref() }
+    }
 }
 
 impl Named<'_> {

@@ -16,10 +16,9 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
-use super::named;
 use super::signals::passed_on;
 use crate::args::Each;
-use crate::verb::client::{TROUBLE, item_name, shown};
+use crate::verb::client::{Named, TROUBLE, item_name, shown};
 use crate::verb::step::{Ended, ended, keep_signals, launch_code};
 
 /// Failed items that are named.
@@ -159,10 +158,10 @@ impl<'a> Jobs<'a> {
             if is_last {
                 self.failed += 1;
                 if self.failed <= MAX_NAMES {
-                    named(self.args).note(&format!("item `{}` {ended}", item_name(&arg)));
+                    Named::from(self.args).note(&format!("item `{}` {ended}", item_name(&arg)));
                 }
                 if self.failed == MAX_NAMES + 1 {
-                    named(self.args).note("further items that fail are not named");
+                    Named::from(self.args).note("further items that fail are not named");
                 }
             }
         }

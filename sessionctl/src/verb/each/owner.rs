@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
+use super::channels::Channels;
 use super::plain;
 use crate::args::Each;
 use crate::error::Result;
@@ -80,13 +81,6 @@ impl Owner {
             None => Err(gone(&std::io::ErrorKind::UnexpectedEof.into())),
         }
     }
-}
-
-/// The other ends of an owner's channels.
-pub(super) struct Channels {
-    pub(super) messages: mpsc::Receiver<ClientMessage>,
-    pub(super) items: mpsc::Receiver<ClientMessage>,
-    pub(super) replies: mpsc::UnboundedSender<Result<ServerMessage>>,
 }
 
 fn message(args: &Each) -> EachMessage {

@@ -12,7 +12,7 @@ use sessionkit::workflow::protocol::{
 };
 use tokio::time::Instant;
 
-use super::owner::Channels;
+use super::channels::Channels;
 
 /// Answers a client as an owner without records does.
 pub(super) async fn serve(each: EachMessage, mut channels: Channels) {

@@ -14,10 +14,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use sessionkit::limits::VALUE_BYTES;
 use sessionkit::workflow::protocol::{KEY_VARIABLE, PART_BYTES, RUN_VARIABLE, Run};
 
-use super::named;
 use crate::args::Step;
 use crate::error::{Failure, Result};
-use crate::verb::client::{TROUBLE, shown};
+use crate::verb::client::{Named, TROUBLE, shown};
 
 /// Signals that do not end a step before its command: the command gets them too, and the end of it is what counts.
 const WAITED_FOR: [i32; 4] =
@@ -70,7 +69,7 @@ impl Input {
                 || (kind == FileType::RegularFile && file.st_size > 0)
         });
         if has_content {
-            named(args).note("does not read its standard input: use --stdin to pass it on");
+            Named::from(args).note("does not read its standard input: use --stdin to pass it on");
         }
         Ok(Self::Empty)
     }

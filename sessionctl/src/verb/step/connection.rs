@@ -10,10 +10,9 @@ use sessionkit::workflow::protocol::{
 };
 
 use super::command::{Ended, Input, Output};
-use super::named;
 use crate::args::Step;
 use crate::error::Result;
-use crate::verb::client::{Connection, DECISIONS, answer_line, unexpected};
+use crate::verb::client::{Connection, DECISIONS, Named, answer_line, unexpected};
 
 /// The owner's answer to a step.
 pub(super) enum Begun {
@@ -66,7 +65,7 @@ pub(super) fn begin(connection: &mut Connection, args: &Step, message: &ClientMe
             ServerMessage::Replay(replay) => return Ok(Begun::Replay(replay)),
             ServerMessage::Asked(asked) => {
                 let line = answer_line(&asked, DECISIONS);
-                named(args).note(&format!("was started before, and may have happened; decide: {line}"));
+                Named::from(args).note(&format!("was started before, and may have happened; decide: {line}"));
             }
             _ => return Err(unexpected()),
         }

@@ -1,16 +1,38 @@
 //! The eaches, questions and sleeps of a session, for people and programs.
 
 use serde::Serialize;
-use sessionkit::log::{StepIdentity, Timestamp};
+use sessionkit::log::{StepIdentity, StepOccurrence, Timestamp};
 use sessionkit::workflow::{EachStatus, ItemState, QuestionStatus, QuestionTable, SleepStatus, SleepTable};
 
-use super::Identity;
 use crate::context::Context;
 use crate::render::{Table, local_time};
 use crate::verb::client::item_name;
 
 /// Items that a row names.
 const MAX_NAMES: usize = 10;
+
+/// Characters of a value that are shown.
+const VALUE_CHARS: usize = 60;
+
+/// The name of a use, and its number or key.
+#[derive(Debug, Serialize)]
+pub(super) struct Identity {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl Identity {
+    pub(super) fn of(step: &StepIdentity) -> Self {
+        let (n, key) = match &step.occurrence {
+            StepOccurrence::Number(n) => (Some(*n), None),
+            StepOccurrence::Key(key) => (None, Some(key.clone())),
+        };
+        Self { name: step.name.clone(), n, key }
+    }
+}
 
 /// An each.
 #[derive(Debug, Serialize)]
@@ -183,10 +205,10 @@ pub(super) fn questions(rows: &[QuestionRow], context: &Context) -> Option<Strin
     for row in rows {
         let colour = if row.state == "open" { "33" } else { "" };
         let answer = match (&row.answer, &row.answered_by) {
-            (Some(answer), Some(by)) => format!("{} ({by})", super::one_line(answer.as_bytes())),
+            (Some(answer), Some(by)) => format!("{} ({by})", one_line(answer.as_bytes())),
             _ => row.choices.join("|"),
         };
-        let text = row.text.as_deref().map(|text| super::one_line(text.as_bytes())).unwrap_or_default();
+        let text = row.text.as_deref().map(|text| one_line(text.as_bytes())).unwrap_or_default();
         table.row(vec![(row.question.clone(), ""), (row.state.to_owned(), colour), (answer, ""), (text, "")]);
     }
     (!rows.is_empty()).then(|| table.render(&context.term))
@@ -225,4 +247,12 @@ pub(super) fn sleeps(rows: &[SleepRow], context: &Context) -> Option<String> {
         table.row(vec![(row.sleep.clone(), ""), (row.state.to_owned(), colour), (local_time(row.until), "")]);
     }
     (!rows.is_empty()).then(|| table.render(&context.term))
+}
+
+/// Returns the beginning of a value on one line.
+pub(super) fn one_line(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value.get(..VALUE_CHARS * 4).unwrap_or(value)).into_owned();
+    let line: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let cut: String = line.chars().take(VALUE_CHARS).collect();
+    if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }
