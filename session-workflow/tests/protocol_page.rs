@@ -176,7 +176,10 @@ fn check_table(page: &str, message: &Value, tables_before: usize) {
             assert_eq!(members(page, name, tables_before), all, "{name}");
         }
         None => {
-            assert!(page.contains(&format!("\n`{name}`")) || page.contains(&format!(" `{name}`:")), "{name}");
+            assert!(
+                page.contains(&format!("\n`{name}`")) || page.contains(&format!(", `{name}`:")),
+                "{name}"
+            );
         }
     }
 }
@@ -219,11 +222,11 @@ fn client_messages() -> Vec<ClientMessage> {
         ClientMessage::Each(Box::new(each)),
         ClientMessage::Items(vec!["i".into()]),
         ClientMessage::ItemsEnd {},
+        ClientMessage::EachStop {},
         ClientMessage::ItemPart(ItemPart { item: 1, part: part() }),
         ClientMessage::ItemEnd(ItemEnded { item: 1, exit_code: Some(0), signal: Some(1) }),
         ClientMessage::Ask(Box::new(ask)),
         ClientMessage::Sleep(Box::new(sleep)),
-        ClientMessage::EachStop {},
     ]
 }
 
@@ -278,11 +281,11 @@ fn number_of_message(client: &ClientMessage) -> usize {
         ClientMessage::Each(_) => 4,
         ClientMessage::Items(_) => 5,
         ClientMessage::ItemsEnd {} => 6,
-        ClientMessage::ItemPart(_) => 7,
-        ClientMessage::ItemEnd(_) => 8,
-        ClientMessage::Ask(_) => 9,
-        ClientMessage::Sleep(_) => 10,
-        ClientMessage::EachStop {} => 11,
+        ClientMessage::EachStop {} => 7,
+        ClientMessage::ItemPart(_) => 8,
+        ClientMessage::ItemEnd(_) => 9,
+        ClientMessage::Ask(_) => 10,
+        ClientMessage::Sleep(_) => 11,
     }
 }
 

@@ -32,6 +32,7 @@ enum Action {
     /// Ends with these results and this exit code, or any but 0.
     Ends(Value, Option<i32>),
     TakesAtLeast(Duration),
+    TakesAtMost(Duration),
     WaitForFile(&'static str),
     WaitForQuestion,
     WaitForSleep,
@@ -111,9 +112,13 @@ impl Case {
         self.then(Action::Ends(results, None))
     }
 
-    /// Expects that it has taken so long since the last start of an attempt but the first `resume`.
+    /// Expects that at least this time has passed since the last `run` or `retry`.
     pub(super) fn takes_at_least(self, duration: Duration) -> Self {
         self.then(Action::TakesAtLeast(duration))
+    }
+
+    pub(super) fn takes_at_most(self, duration: Duration) -> Self {
+        self.then(Action::TakesAtMost(duration))
     }
 
     pub(super) fn waits_for(self, file: &'static str) -> Self {
@@ -228,6 +233,10 @@ impl Running {
             Action::TakesAtLeast(duration) => {
                 let elapsed = self.since.elapsed();
                 assert!(elapsed >= duration, "{label}: {elapsed:?}");
+            }
+            Action::TakesAtMost(duration) => {
+                let elapsed = self.since.elapsed();
+                assert!(elapsed <= duration, "{label}: {elapsed:?}");
             }
             Action::WaitForFile(file) => drop(fixture.wait_for(file)),
             Action::WaitForQuestion => eventually("a question", || self.head().waits.questions > 0),

@@ -1,5 +1,7 @@
 //! Values, failures, names and changes.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::super::case::{Case, case};
@@ -138,6 +140,8 @@ fn failures() -> Vec<Case> {
             }]))
             .run()
             .ends(0, json!([ended(124)]))
+            // Not by its own end.
+            .takes_at_most(Duration::from_secs(45))
             .gone("pid")
             .steps(&[("late", "timed-out")]),
     ]
