@@ -16,7 +16,7 @@ use crate::stats::{median, millis};
 use crate::steps::RunningSession;
 
 /// Items of one run next to `xargs`.
-const ITEMS: usize = 500;
+const ITEMS: u32 = 500;
 /// Items of the log that is scanned.
 const MANY: usize = 100_000;
 /// Items that the client of that log runs at a time.
@@ -40,13 +40,14 @@ pub(crate) fn costs(sessionctl: Option<&Path>, folder: &Path, rounds: usize) -> 
 }
 
 fn next_to_xargs(sessionctl: &Path, session: &RunningSession, folder: &Path, rounds: usize) -> Section {
-    let items: String = (0..ITEMS).map(|number| format!("docs/page-{number}.md\n")).collect();
+    let items: Vec<String> = (1..=ITEMS).map(|number| format!("docs/page-{number}.md")).collect();
+    let items = items.join("\n") + "\n";
     let path = folder.join("items");
     std::fs::write(&path, items).expect("a file can be written");
     let input = || File::open(&path).expect("the file can be read");
     let mut plain = File::create(folder.join("plain")).expect("a file can be created");
     let record = [b'x'; RECORD];
-    let per_item = |took: Duration| millis(took) / ITEMS as f64;
+    let per_item = |took: Duration| millis(took) / f64::from(ITEMS);
     let run = |mut command: Command| {
         let start = Instant::now();
         let status = command.stdin(input()).stderr(Stdio::null()).status().expect("a program can be run");
@@ -101,7 +102,8 @@ fn scan(sessionctl: &Path, session: &mut RunningSession, folder: &Path) -> Secti
 fn log_bytes(folder: &Path) -> f64 {
     let sessions = std::fs::read_dir(folder.join("store/sessions")).expect("the store can be read");
     let logs = sessions.flatten().filter_map(|session| std::fs::metadata(session.path().join("log")).ok());
-    logs.map(|log| log.len()).max().unwrap_or(0) as f64 / 1e6
+    // In steps of a kilobyte, which a 32-bit number has room for.
+    f64::from(u32::try_from(logs.map(|log| log.len()).max().unwrap_or(0) / 1000).unwrap_or(u32::MAX)) / 1e3
 }
 
 /// Runs an `each` whose commands end immediately. Returns the number of items that ran.

@@ -17,6 +17,7 @@ async fn ask(session: &Session, name: &str, text: &str) -> u64 {
 }
 
 #[tokio::test]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other event is a failure")]
 async fn a_viewer_is_notified_of_a_question_between_sequences() {
     let fixture = Fixture::new();
     // A sequence is half printed when the question is asked.

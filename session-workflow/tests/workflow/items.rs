@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use session_core::{
     Durability, ErrorCode, Evidence, InMemorySessionManager, PauseReason, RequestHandling, Session,
-    SessionEvent, SessionManager as _, SessionState, SessionSummary, StepIdentity,
+    SessionEvent, SessionManager as _, SessionState, SessionSummary, StepIdentity, WorkError,
 };
 use session_workflow::{
     AnswerTo, Decisions, ItemState, OnChange, OnUnknown, SessionSteps as _, Steps, WorkflowState, answer,
@@ -244,7 +244,9 @@ async fn unknown_items_are_treated_as_asked_for() {
         let session = session(&manager).await;
         let work = session.clone();
         let dying = tokio::spawn(async move {
-            work.each("check", ["a"], async |_| Ok(std::future::pending::<()>().await)).await.map(drop)
+            work.each("check", ["a"], async |_| std::future::pending::<Result<(), WorkError>>().await)
+                .await
+                .map(drop)
         });
         until(&session, |head| head.items.open == 1).await;
         std::mem::forget(dying);

@@ -1,5 +1,7 @@
 //! Questions, sleeps and items of Rust code, over attempts, processes and retries.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
+
 mod items;
 mod questions;
 mod sleeps;

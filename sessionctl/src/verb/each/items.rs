@@ -178,9 +178,9 @@ mod tests {
 
     fn items(null: bool, input: &[u8]) -> Vec<Vec<u8>> {
         let (sent, result) = read(null, input);
-        let bytes = |message| match message {
-            ClientMessage::Items(items) => items.into_iter().map(OsString::into_vec).collect::<Vec<_>>(),
-            message => panic!("{message:?}"),
+        let bytes = |message| {
+            let ClientMessage::Items(items) = message else { panic!("{message:?}") };
+            items.into_iter().map(OsString::into_vec).collect::<Vec<_>>()
         };
         let items: Vec<Vec<u8>> = sent.into_iter().flat_map(bytes).collect();
         assert_eq!(result.unwrap(), Some(items.len() as u64));
