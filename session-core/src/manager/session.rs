@@ -24,7 +24,6 @@ use crate::error::{Result, SessionError};
 use crate::event::{EventKind, ItemMoves, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::limits;
 use crate::log_writer::decode;
 use crate::machine::{Requests, SessionState};
 use crate::owner::Evidence;
@@ -305,7 +304,7 @@ impl Session {
         let refusal = SessionEvent::StepRefused {
             name: name.to_owned(),
             code: code.as_str().to_owned(),
-            message: cut(message, limits::STEP_TEXT_BYTES),
+            message: cut(message, crate::limits::STEP_TEXT_BYTES),
         };
         self.owned.refusal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refusal);
         self.append(Durability::Flushed, |head| Ok(self.owned.unrecorded_refusal(head).into_iter().collect()))

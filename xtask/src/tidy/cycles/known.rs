@@ -26,5 +26,5 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("session-testkit", &["law.rs", "laws/mod.rs", "list.rs"]),
     ("session-storage-engine", &["marks/mod.rs", "marks/table.rs"]),
     ("session-observers", &["progress/bar.rs", "progress/mod.rs", "progress/stderr.rs"]),
-    ("sessionctl", &["args.rs", "context.rs", "detach.rs", "error.rs", "term.rs", "verbose.rs"]),
+    ("sessionctl", &["context.rs", "detach.rs", "error.rs", "term.rs", "verbose.rs"]),
 ];
