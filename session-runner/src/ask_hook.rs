@@ -139,7 +139,7 @@ mod tests {
         let error = hook(&folder, "exit 3").run(Vec::new()).await.unwrap_err();
         assert_eq!(error, "exit code 3");
         let error = hook(&folder, "kill -KILL $$").run(Vec::new()).await.unwrap_err();
-        assert_eq!(error, "signal KILL");
+        assert_eq!(error, "signal 9 (KILL)");
         let missing = AskHook { directory: folder.path().join("missing"), ..hook(&folder, "true") };
         assert!(missing.run(Vec::new()).await.unwrap_err().starts_with("it cannot be started: "));
     }

@@ -25,6 +25,12 @@ fn ask(name: &str) -> SessionEvent {
     SessionEvent::Asked { question: Box::new(Question::new(StepIdentity::nth(name, 1), "Which one?")) }
 }
 
+/// Appends a question, an answer or a withdrawal after the last one, and returns its revision.
+async fn change_questions(session: &Session, event: SessionEvent) -> Result<u64> {
+    let tip = session.change_questions(session.head().waits.changed, event).await?;
+    Ok(tip.expect("no other process appends").revision)
+}
+
 fn answer(asked: Option<u64>) -> Answer {
     Answer { identity: StepIdentity::nth("which", 1), value: "this one".to_owned(), asked }
 }
@@ -51,7 +57,7 @@ async fn the_owner_answers_its_own_question() {
     let world = World::default();
     let manager = world.process().await;
     let session = started(&manager).await;
-    let asked = session.start_step(ask("which")).await.unwrap().revision;
+    let asked = change_questions(&session, ask("which")).await.unwrap();
     answers(&world, &manager, session.id(), asked).await;
     assert_eq!(session.head().waits.questions, 0);
 }
@@ -60,7 +66,7 @@ async fn the_owner_answers_its_own_question() {
 async fn an_answer_of_another_process_reaches_the_owner() {
     let world = World::default();
     let session = started(&world.process().await).await;
-    let asked = session.start_step(ask("which")).await.unwrap().revision;
+    let asked = change_questions(&session, ask("which")).await.unwrap();
     answers(&world, &world.process().await, session.id(), asked).await;
     let mut view = session.watch();
     view.wait_for(|head| head.waits.questions == 0).await.unwrap();
@@ -70,7 +76,7 @@ async fn an_answer_of_another_process_reaches_the_owner() {
 async fn a_paused_session_is_answered() {
     let world = World::default();
     let session = started(&world.process().await).await;
-    let asked = session.start_step(ask("which")).await.unwrap().revision;
+    let asked = change_questions(&session, ask("which")).await.unwrap();
     session.pause(PauseReason::Requested("lunch".to_owned())).await.unwrap();
     answers(&world, &world.process().await, session.id(), asked).await;
 }
@@ -79,7 +85,7 @@ async fn a_paused_session_is_answered() {
 async fn an_unowned_session_is_answered() {
     let world = World::default();
     let session = started(&world.process().await).await;
-    let (id, asked) = (session.id(), session.start_step(ask("which")).await.unwrap().revision);
+    let (id, asked) = (session.id(), change_questions(&session, ask("which")).await.unwrap());
     drop(session);
     let lost = until(&world, id, |head| head.lifecycle.owner.is_none()).await;
     assert_eq!(lost.waits.questions, 1);
@@ -104,7 +110,7 @@ async fn an_answer_to_an_older_log_is_a_conflict() {
     let (manager, other) = (world.process().await, world.process().await);
     let session = started(&manager).await;
     let id = session.id();
-    let asked = session.start_step(ask("which")).await.unwrap().revision;
+    let asked = change_questions(&session, ask("which")).await.unwrap();
     session.note("test.note", 1.into(), Durability::Flushed).await.unwrap();
     let before = world.log(id).await;
     for answering in [&manager, &other] {
@@ -127,7 +133,7 @@ async fn of_two_answers_at_the_same_time_one_is_appended() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
     let session = started(&world.process().await).await;
-    let asked = session.start_step(ask("which")).await.unwrap().revision;
+    let asked = change_questions(&session, ask("which")).await.unwrap();
     let (one, two) = tokio::join!(
         first.append_answer(session.id(), asked, answer(Some(asked))),
         second.append_answer(session.id(), asked, answer(Some(asked))),
@@ -151,7 +157,7 @@ async fn an_ended_session_is_not_answered() {
     let world = World::default();
     let (manager, other) = (world.process().await, world.process().await);
     let session = started(&manager).await;
-    let asked = session.start_step(ask("which")).await.unwrap().revision;
+    let asked = change_questions(&session, ask("which")).await.unwrap();
     session.complete(SessionSummary::new()).await.unwrap();
     for answering in [&manager, &other] {
         for known in [0, asked] {
@@ -353,7 +359,7 @@ async fn items_begin_where_a_cancel_overrules_a_pause() {
     manager.cancel_session(session.id(), CancelRequest::new("enough", "me")).await.unwrap();
     let (_, begins) = session.move_items(done(1), begin(&[2])).await.unwrap();
     assert!(begins);
-    session.start_step(ask("which")).await.unwrap();
+    change_questions(&session, ask("which")).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -388,7 +394,21 @@ async fn each_call_takes_only_its_records() {
         assert_eq!(code(result), ErrorCode::InvalidArgument);
     }
     assert_eq!(world.log(session.id()).await, before);
-    session.end_step(vec![ends(), answered()], Durability::Flushed).await.unwrap();
+    session.end_step(vec![ends()], Durability::Flushed).await.unwrap();
+    assert_eq!(code(session.change_questions(0, ends()).await), ErrorCode::InvalidArgument);
+    change_questions(&session, answered()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_to_an_older_log_is_not_appended() {
+    let world = World::default();
+    let session = started(&world.process().await).await;
+    let known = change_questions(&session, ask("which")).await.unwrap();
+    let tip = session.head().tip;
+    assert_eq!(session.change_questions(0, ask("other")).await.unwrap(), None);
+    assert_eq!(session.head().tip, tip);
+    let withdrawn = SessionEvent::QuestionWithdrawn { asked: known };
+    assert!(session.change_questions(known, withdrawn).await.unwrap().is_some());
 }
 
 /// Runs work with a deadline of 60 s that works for 30 s, waits for an hour, works for 29 s, and then does not end.
@@ -400,9 +420,18 @@ async fn fails_in_time(start: SessionEvent, end: fn(u64) -> SessionEvent) {
     let report = manager
         .run_or_resume("slow", config().deadline(Duration::from_secs(60)), async |session| {
             tokio::time::sleep(Duration::from_secs(30)).await;
-            let start = session.start_step(start).await?.revision;
+            let asks = start.kind() == EventKind::Asked;
+            let start = if asks {
+                change_questions(&session, start).await?
+            } else {
+                session.start_step(start).await?.revision
+            };
             tokio::time::sleep(Duration::from_secs(3600)).await;
-            session.end_step(vec![end(start)], Durability::Flushed).await?;
+            if asks {
+                change_questions(&session, end(start)).await?;
+            } else {
+                session.end_step(vec![end(start)], Durability::Flushed).await?;
+            }
             tokio::time::sleep(Duration::from_secs(29)).await;
             session.checkpoint(&"still in time").await?;
             std::future::pending::<()>().await;
@@ -438,7 +467,7 @@ async fn the_deadline_counts_items_next_to_a_question() {
         .run(config().deadline(Duration::from_secs(60)), async |session| {
             session.start_step(each()).await?;
             session.move_items(Vec::new(), begin(&[1])).await?;
-            session.start_step(ask("which")).await?;
+            change_questions(&session, ask("which")).await?;
             std::future::pending::<()>().await;
             Ok(())
         })

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use session_core::backend::{Chain, UnsealedRecord};
 use session_core::{
-    Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head,
+    Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, Hook,
     InheritedStep, Input, InstanceId, Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport,
     Record, SessionConfig, SessionEvent, SessionId, SessionOptions, SessionSummary, StepEnd, StepFailure,
     StepIdentity, StepOutcome, StepReason, Stop, StopSource, Terminal,
@@ -220,6 +220,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("stopped", "44444444-2222-4333-8444-555555555555".parse().unwrap(), stopped()),
         ("succeeded", "55555555-2222-4333-8444-555555555555".parse().unwrap(), succeeded()),
         ("on-term", "88888888-2222-4333-8444-555555555555".parse().unwrap(), on_term()),
+        ("on-ask", "12121212-2222-4333-8444-555555555555".parse().unwrap(), on_ask()),
         (
             "input",
             "77777777-2222-4333-8444-555555555555".parse().unwrap(),
@@ -391,6 +392,17 @@ fn stopped() -> Vec<SessionEvent> {
         program_end(130, Some(key)),
         SessionEvent::Interrupted { evidence: Evidence::Stopped(key) },
     ]);
+    events
+}
+
+/// A program whose questions notify a person.
+fn on_ask() -> Vec<SessionEvent> {
+    let mut events = begun();
+    let SessionEvent::Created { origin, .. } = &mut events[0] else { unreachable!() };
+    let mut program = Origin::new(["make".to_owned()], "/srv".into());
+    program.on_ask = Some(Box::new(Hook { command: "notify-send \"$0\"".to_owned() }));
+    *origin = Some(program);
+    events.push(SessionEvent::Completed { summary: SessionSummary::new() });
     events
 }
 

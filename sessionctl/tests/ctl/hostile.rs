@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::process::Command;
 
 use serde_json::Value;
-use sessionkit::log::{FailureCause, PauseReason, ProgressReport};
+use sessionkit::log::{FailureCause, PauseReason, ProgressReport, Question, StepIdentity};
 use sessionkit::manager::Durability;
-use sessionkit::{CancelRequest, Failure, SessionConfig};
+use sessionkit::{CancelRequest, Failure, SessionConfig, SessionEvent};
 
 use crate::support::{self, BINARY, Fixture};
 use crate::terminal::{is_harmless, on_terminal};
@@ -59,6 +59,10 @@ fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
     let cancelled = fixture.owner(config());
     let waiting = fixture.owner(config());
     let paused = fixture.owner(config());
+    paused.runtime.block_on(async {
+        let question = Box::new(Question::new(StepIdentity::nth("q", 1), text));
+        paused.session.change_questions(0, SessionEvent::Asked { question }).await.unwrap();
+    });
     for (live, action) in [(&cancelled, 0), (&waiting, 1), (&paused, 2)] {
         live.runtime.block_on(async {
             match action {
@@ -118,6 +122,8 @@ const READ_COMMANDS: &[&[&str]] = &[
     &["show", "TEXT"],
     &["why", "ID"],
     &["steps", "ID"],
+    &["answers"],
+    &["answers", "ID"],
     &["step", "TEXT", "--key", "TEXT", "--", "TEXT"],
     &["each", "TEXT", "--key", "TEXT", "--", "TEXT"],
     &["ask", "TEXT", "TEXT", "--key", "TEXT"],
@@ -136,6 +142,8 @@ const READ_COMMANDS: &[&[&str]] = &[
 ];
 /// Commands that change sessions, in a possible order.
 const WRITE_COMMANDS: &[&[&str]] = &[
+    &["answer", "ID", "TEXT"],
+    &["answer", "ID", "TEXT", "TEXT"],
     &["signal", "ID", "TEXT"],
     &["signal", "ID", "USR1"],
     &["pause", "ID", "--reason", "TEXT"],

@@ -59,6 +59,7 @@ const FIELDS: [&str; 41] = [
     "retry_of",
     "steps",
     "items",
+    "waits",
     "terminal",
 ];
 
