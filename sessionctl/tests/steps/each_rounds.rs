@@ -199,7 +199,7 @@ impl Checks {
                 round.items, self.unknown
             ));
         }
-        let log = std::fs::metadata(fixture.path(&format!("store/sessions/{}/log", id(fixture))))
+        let log = std::fs::metadata(fixture.path(&format!("store/sessions/{}/events.jsonl", id(fixture))))
             .map(|log| log.len());
         let log = log.unwrap_or(0);
         eprintln!(
