@@ -101,7 +101,8 @@ fn scan(sessionctl: &Path, session: &mut RunningSession, folder: &Path) -> Secti
 
 fn log_bytes(folder: &Path) -> f64 {
     let sessions = std::fs::read_dir(folder.join("store/sessions")).expect("the store can be read");
-    let logs = sessions.flatten().filter_map(|session| std::fs::metadata(session.path().join("events.jsonl")).ok());
+    let logs =
+        sessions.flatten().filter_map(|session| std::fs::metadata(session.path().join("events.jsonl")).ok());
     // In steps of a kilobyte, which a 32-bit number has room for.
     f64::from(u32::try_from(logs.map(|log| log.len()).max().unwrap_or(0) / 1000).unwrap_or(u32::MAX)) / 1e3
 }

@@ -148,6 +148,13 @@ fn durable_steps(rounds: u64) -> Proof {
     proof("steps", programs, "a recorded step ran again, a value differs, or two runs of a step overlap")
 }
 
+fn items(items: u64, kills: u64) -> Proof {
+    let program = Program::test("sessionctl", "steps", Seed::Variable("SESSION_TESTKIT_SEED"));
+    let program = program.arg(&"each_rounds::").env("SESSIONCTL_TEST_ROUNDS", &1);
+    let programs = vec![program.env("SESSION_EACH_ITEMS", &items).env("SESSION_EACH_KILLS", &kills)];
+    proof("items", programs, "a recorded item ran again or is missing, or too many are unknown")
+}
+
 fn terminals(rounds: u64) -> Proof {
     let program = Program::test("sessionctl", "ctl", Seed::Variable("SESSION_TESTKIT_SEED"));
     let programs = vec![program.arg(&"terminal_rounds::").env("SESSIONCTL_TEST_ROUNDS", &rounds)];
@@ -262,6 +269,12 @@ fn in_crates() -> Vec<Part> {
             "steps: 200 kills of scripts with 100 steps (500 in a round)",
             durable_steps(20),
             Some(durable_steps(50)),
+        ),
+        part(
+            "items",
+            "items: 60 kills of an each with 100,000 items",
+            items(100_000, 60),
+            Some(items(100_000, 60)),
         ),
         part(
             "terminals",

@@ -9,6 +9,8 @@ use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::visible;
 use sessionkit::{Head, SessionError, SessionFilter, SessionId, StateName, Store};
 
+use sessionkit::tokio::task::JoinSet;
+
 use crate::args::Answers;
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -16,6 +18,9 @@ use crate::render::{age, duration, short};
 use crate::status::{Status, status};
 use crate::waits::{OpenQuestion, open_questions};
 use crate::{ids, json};
+
+/// Sessions whose questions are read at a time.
+const READERS: usize = 8;
 
 /// A question that waits, with its session.
 struct Waiting {
@@ -81,19 +86,12 @@ pub(crate) async fn run(args: &Answers, context: &Context) -> Result<u8> {
 
 /// Returns the open questions of these sessions, the oldest first.
 async fn waiting(store: &Store, heads: Vec<Head>) -> Result<Vec<Waiting>> {
-    let manager = &**store.manager();
     let mut known: HashMap<InstanceId, Liveness> = HashMap::new();
     let mut waiting = Vec::new();
-    for head in heads.into_iter().filter(|head| head.waits.questions > 0) {
+    for (head, questions) in read(store, heads).await? {
         let liveness = match head.responsible_process() {
             Some(owner) => Some(liveness_of(store, owner, &mut known).await?),
             None => None,
-        };
-        let questions = match open_questions(manager, &head).await {
-            Ok(questions) => questions,
-            // Removed since it was listed.
-            Err(SessionError::Storage(StorageError::NotFound { .. })) => continue,
-            Err(error) => return Err(Failure::from(error).about(head.id)),
         };
         let status = status(&head, liveness.as_ref());
         let is_unowned = matches!(liveness, None | Some(Liveness::Dead { .. }));
@@ -106,6 +104,32 @@ async fn waiting(store: &Store, heads: Vec<Head>) -> Result<Vec<Waiting>> {
     }
     waiting.sort_by_key(|waiting| (waiting.open.asked_at, waiting.head.id));
     Ok(waiting)
+}
+
+/// Reads the questions of the sessions that have some, several sessions at a time.
+async fn read(store: &Store, heads: Vec<Head>) -> Result<Vec<(Head, Vec<OpenQuestion>)>> {
+    let asking: Vec<Head> = heads.into_iter().filter(|head| head.waits.questions > 0).collect();
+    let mut readers = JoinSet::new();
+    for part in asking.chunks(asking.len().div_ceil(READERS).max(1)) {
+        let (manager, part) = (store.manager().to_shared(), part.to_vec());
+        readers.spawn(async move {
+            let mut read = Vec::with_capacity(part.len());
+            for head in part {
+                match open_questions(&*manager, &head).await {
+                    Ok(questions) => read.push((head, questions)),
+                    // Removed since it was listed.
+                    Err(SessionError::Storage(StorageError::NotFound { .. })) => {}
+                    Err(error) => return Err(Failure::from(error).about(head.id)),
+                }
+            }
+            Ok(read)
+        });
+    }
+    let mut all = Vec::with_capacity(asking.len());
+    for read in readers.join_all().await {
+        all.extend(read?);
+    }
+    Ok(all)
 }
 
 /// Returns the liveness of a process. Each is checked once.
