@@ -105,6 +105,21 @@ fn a_sleep_wakes_up_once_and_never_early() {
 }
 
 #[test]
+fn a_stopped_owner_wakes_its_program_when_it_continues() {
+    let fixture = Fixture::new();
+    let before = Instant::now();
+    fixture.write("script", "sessionctl sleep 400ms && echo woken >>woken");
+    let mut owner = fixture.spawn_with_errors(&["run", "--quiet", "--name", "it", "--", "sh", "./script"]);
+    eventually("the sleep", || fixture.read("errors").contains("sleeps until"));
+    signal(&owner.id().to_string(), Signal::STOP);
+    eventually("the wake-up time", || before.elapsed() > Duration::from_millis(900));
+    assert_eq!(fixture.read("woken"), "", "only its owner wakes it");
+    signal(&owner.id().to_string(), Signal::CONT);
+    assert_eq!(owner.wait().unwrap().code(), Some(0));
+    assert_eq!(fixture.read("woken"), "woken\n");
+}
+
+#[test]
 fn a_resumed_sleep_has_the_first_wake_up_time() {
     for stop in [Signal::KILL, Signal::TERM] {
         let fixture = Fixture::new();

@@ -272,6 +272,7 @@ mod program {
 mod program {
     use super::*;
 
+    #[expect(clippy::unused_async, reason = "as with a runner")]
     pub(super) async fn start(
         _: &World,
         _: SessionConfig,
