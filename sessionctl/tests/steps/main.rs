@@ -5,7 +5,6 @@
 mod attempts;
 mod clients;
 mod each;
-mod each_kills;
 mod each_rounds;
 mod ends;
 mod fixture;
