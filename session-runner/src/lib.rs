@@ -114,7 +114,7 @@ pub use program_signal::{SignalError, SignalTarget, signal_program};
 pub use report::{ReportError, report, report_detached, sweep_sockets};
 pub use run_error::RunError;
 pub use run_loop::{ASK_HOOK_FAILED, STOPPED_FROM_TERMINAL, TERMINAL_RESIZED};
-pub use runner::Runner;
+pub use runner::{RunPermit, Runner};
 pub use running::Running;
 pub use session_core::Terminal;
 pub use supervisor::client::LaunchError;

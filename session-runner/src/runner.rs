@@ -1,5 +1,9 @@
 //! Starts programs as sessions, and runs them again. The `run_loop` module takes over once they run.
 
+mod permit;
+
+pub use self::permit::RunPermit;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,15 +14,14 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use session_core::backend::{HeldSessionLock, LocalPresence, blocking};
 use session_core::{
-    Durability, ErrorCode, Failure, FailureCause, Liveness, RequestHandling, Session, SessionConfig,
-    SessionError, SessionId, SessionManager, SessionState,
+    Durability, ErrorCode, Liveness, Session, SessionConfig, SessionError, SessionId, SessionManager,
+    SessionState,
 };
 use tokio::sync::watch;
 
 use crate::ask_hook::AskHook;
 use crate::command::{Command, Forwarding};
 use crate::connection::{ConnectionHandler, Connections, ProgramHandle};
-use crate::exit::launch_failure;
 use crate::output::capture::{Capture, CapturedStream, CapturedTerminal};
 use crate::output::{
     OutputError, OutputInterceptor, OutputLimits, OutputStorage, OutputStorageExt as _, OutputStream,
@@ -231,6 +234,9 @@ impl Runner {
     /// Runs a program under a session that this process owns. It starts sooner with a command that was
     /// [prepared](Command::prepare) before the session was created.
     ///
+    /// Dropping the future abandons the start. If the program has been started by then, it is ended in the background,
+    /// and its session interrupted.
+    ///
     /// # Errors
     /// Those of [`spawn`](Self::spawn).
     pub async fn run(
@@ -238,46 +244,10 @@ impl Runner {
         session: Session,
         command: impl Into<PreparedCommand>,
     ) -> Result<Running, RunError> {
-        let PreparedCommand { command, supervisor } = command.into();
-        check_supervisor(&command)?;
-        session.set_request_handling(RequestHandling::External);
-        // Processes of the previous attempt may still be ending.
-        let lock = match &self.locks {
-            Some(locks) => {
-                let lock = locks.session_lock(session.id());
-                tokio::select! {
-                    held = lock.acquire() => match held {
-                        Ok(held) => Some(held),
-                        Err(error) => {
-                            let error = SessionError::from(error);
-                            let message = format!("cannot take its lock: {}", crate::chain(&error));
-                            session.fail(Failure::new(FailureCause::Spawn, message)).await?;
-                            return Err(error.into());
-                        }
-                    },
-                    error = session.fenced() => return Err(error.into()),
-                    reason = cancelled(&session) => {
-                        session.cancel(reason.clone()).await?;
-                        return Err(SessionError::Cancelled { reason }.into());
-                    }
-                }
-            }
-            None => None,
-        };
-        if lock.is_some() && session.attempt() > 1 {
-            let ended = leftovers::end_former_runs(session.id()).await?;
-            if ended > 0 {
-                tracing::info!(session = %session.id(), ended, "ended leftover processes of a former run");
-            }
-        }
-        match self.launch(&session, &command, supervisor, lock).await {
-            Ok(run_loop) => Ok(Running::new(run_loop, self.output.clone())),
-            Err(error) => {
-                session.fail(launch_failure(&command.shown_program(), &error)).await?;
-                let program = command.shown_program();
-                Err(RunError::Launch { program, session: Some(session.id()), error })
-            }
-        }
+        let command = command.into();
+        check_supervisor(&command.command)?;
+        let permit = self.permit(session).await?;
+        self.run_with(permit, command).await
     }
 
     /// Ends the processes that former runs of a session left behind, and returns their number. There are such processes
@@ -456,12 +426,6 @@ fn check_supervisor(command: &Command) -> Result<(), RunError> {
     }
     let program = command.shown_program();
     Err(RunError::Launch { program, session: None, error: LaunchError::NoSupervisor })
-}
-
-async fn cancelled(session: &Session) -> String {
-    let token = session.cancellation();
-    token.cancelled().await;
-    token.reason().unwrap_or_default()
 }
 
 /// Opens the descriptor that output is forwarded to.

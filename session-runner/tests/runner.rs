@@ -402,6 +402,29 @@ async fn dropping_the_handle_ends_the_tree_and_releases_ownership() {
     assert_eq!(attempts, [1, 2]);
 }
 
+/// Regression: the program ran on for a moment, and its session had an owner for as long as this process lived.
+#[tokio::test]
+async fn an_abandoned_start_ends_the_program_and_releases_the_session() {
+    let fixture = Fixture::new().await;
+    let id = fixture.runner.create(SessionConfig::new("run"), &sh("sleep 60")).await.unwrap();
+    let session = fixture.manager.start_session(id).await.unwrap();
+    let permit = fixture.runner.permit(session).await.unwrap();
+    {
+        let mut start = std::pin::pin!(fixture.runner.run_with(permit, sh("sleep 60")));
+        tokio::select! {
+            biased;
+            _ = &mut start => panic!("started in one step"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    eventually("the session has no owner", async || {
+        fixture.manager.get_head(id).await.unwrap().lifecycle.owner.is_none()
+    })
+    .await;
+    assert_eq!(fixture.event_kinds(id).await, ["created", "started", "interrupted"]);
+    assert!(fixture.locks.session_lock(id).try_acquire().unwrap().is_some(), "no process is left");
+}
+
 #[tokio::test]
 async fn a_session_without_a_program_cannot_be_resumed() {
     let fixture = Fixture::new().await;

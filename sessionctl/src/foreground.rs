@@ -4,8 +4,8 @@
 
 use sessionkit::log::{OwnerLoss, PauseReason};
 use sessionkit::runner::{
-    BackgroundProcess, ChildState, Command, Ended, Forwarding, PreparedCommand, RunReport, Runner, Running,
-    STOPPED_FROM_TERMINAL, Stdin, TerminalEnd, close_inherited_descriptors,
+    BackgroundProcess, ChildState, Command, Ended, Forwarding, PreparedCommand, RunError, RunReport, Runner,
+    Running, STOPPED_FROM_TERMINAL, Stdin, TerminalEnd, close_inherited_descriptors,
 };
 use sessionkit::{
     Head, Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible,
@@ -94,7 +94,7 @@ async fn run_viewed(
             return Err(error);
         }
     };
-    let report = match start(context, runner.run(session, command), &mut signals, &mut job).await {
+    let report = match start(context, runner, session, command, &mut signals, &mut job).await {
         Ok(Ok(running)) => {
             // The program has them: a copy here would keep its pipes open and its locks held.
             close_inherited_descriptors();
@@ -141,20 +141,33 @@ async fn run_viewed(
     Ok(Ran { code, interrupted: had_terminal && by_interrupt })
 }
 
-/// Starts a program. There is no program yet that a signal could go to: the start, which may wait for the end of an
-/// earlier run, is abandoned, and the number of the signal is returned as an error.
-async fn start<T>(
+/// Starts a program. The wait for the end of an earlier run is abandoned at a signal that asks this process to end, whose
+/// number is returned as an error. Once the program is being started, such a signal is kept for it.
+async fn start(
     context: &Context,
-    started: impl Future<Output = T>,
+    runner: &Runner,
+    session: Session,
+    command: PreparedCommand,
     signals: &mut Signals,
     job: &mut Option<Job>,
-) -> std::result::Result<T, i32> {
-    let mut started = Box::pin(started);
+) -> std::result::Result<std::result::Result<Running, RunError>, i32> {
+    let mut permit = Box::pin(runner.permit(session));
+    let permit = loop {
+        tokio::select! {
+            permit = &mut permit => break permit,
+            number = signals.next_stop() => return Err(number),
+            () = caller_disconnected(context) => return Err(SignalKind::hangup().as_raw_value()),
+            signal = next_job_signal(job) => job.iter_mut().for_each(|job| job.handle_before_start(signal)),
+        }
+    };
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut started = Box::pin(runner.run_with(permit, command));
     loop {
         tokio::select! {
             started = &mut started => return Ok(started),
-            number = signals.next_stop() => return Err(number),
-            () = caller_disconnected(context) => return Err(SignalKind::hangup().as_raw_value()),
             signal = next_job_signal(job) => job.iter_mut().for_each(|job| job.handle_before_start(signal)),
         }
     }

@@ -126,6 +126,24 @@ fn a_stop_through_the_owner_ends_no_session() {
     }
 }
 
+/// Regression: a signal between the start of the program and its report abandoned the start, and the owner was gone while
+/// the program ran on.
+#[test]
+fn an_owner_that_a_program_stops_first_of_all_waits_for_it() {
+    let script = r#"trap "sleep 0.2; echo saved; exit 7" TERM
+        read -r _ _ _ owner _ </proc/$PPID/stat
+        kill -TERM "$owner"
+        while :; do sleep 0.01; done"#;
+    for round in 0..20 {
+        let fixture = Fixture::new();
+        let args = ["run", "--quiet", "--name", "it", "--", "sh", "-c", script];
+        let ran = fixture.command(args).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "saved\n", "round {round}");
+        assert_eq!(ran.status.code(), Some(7), "round {round}");
+        assert_eq!(loss(&fixture.show("it")), Some("interrupted"), "round {round}");
+    }
+}
+
 #[test]
 fn the_same_signal_within_a_second_is_one_stop() {
     let fixture = Fixture::new();
