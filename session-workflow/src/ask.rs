@@ -14,6 +14,7 @@ use crate::decisions::OnUnknown;
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
 use crate::questions::GivenAnswer;
+use crate::start::to_end;
 
 /// Longest wait before the clock is read again: a clock that was set, or a suspended machine, is noticed after that time.
 pub(crate) const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
@@ -93,12 +94,19 @@ pub(crate) async fn begin_ask(
             question.default_at = request.question(open.identity.clone(), now).default_at;
         }
         let event = SessionEvent::Asked { question: Box::new(question.clone()) };
-        let tip = session.change_questions(known, event).await?;
-        refresh(attempt, session).await?;
-        if let Some(tip) = tip {
-            (open.asked, open.question) = (tip.revision, Some(question));
+        // In any case to its end, so that a question that nobody waits for is withdrawn.
+        open = to_end(async move {
+            if let Some(tip) = open.session.change_questions(known, event).await? {
+                (open.asked, open.question) = (tip.revision, Some(question));
+            }
+            refresh(&open.attempt, &open.session).await?;
+            Ok::<_, SessionError>(open)
+        })
+        .await?;
+        if open.asked > 0 {
             return Ok(Asking::Open(open));
         }
+        session.resumed().await?;
     }
 }
 

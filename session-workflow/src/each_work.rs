@@ -16,6 +16,7 @@ use crate::decisions::{OnChange, OnUnknown};
 use crate::each::{EachReport, EachRequest, ItemEnd, OpenEach};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
+use crate::start::to_end;
 
 /// An item that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +177,14 @@ where
     let mut first_error = None;
     while !open.has_ended() {
         if open.can_advance() {
-            for item in open.advance().await? {
+            // A caller that stops waiting must not lose what is recorded meanwhile.
+            let advanced = to_end(async move {
+                let begun = open.advance().await;
+                (open, begun)
+            });
+            let begun;
+            (open, begun) = advanced.await;
+            for item in begun? {
                 let text = String::from_utf8_lossy(&item.arg).into_owned();
                 running.futures.push((item.number, Box::pin(work(Item { text, key: item.key }))));
             }

@@ -25,6 +25,7 @@ mod questions;
 pub mod server;
 mod sleep;
 mod sleeps;
+mod start;
 mod step;
 mod steps;
 mod table;

@@ -11,6 +11,7 @@ use crate::ask::{CLOCK_INTERVAL, ended};
 use crate::attempt::Attempt;
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
+use crate::start::start;
 
 /// The time at which a sleep ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +81,20 @@ pub(crate) async fn begin_sleep(
     };
     // The first wake-up time holds, also where the clock was set since.
     let until = known.map_or_else(|| wake_up.at(session.clock().now()), |known| known.until);
-    let (attempt, session) = (Arc::clone(attempt), session.clone());
-    let mut open = OpenSleep { attempt, session, step, until, start: 0, is_over: false };
-    let started = SessionEvent::SleepStarted { step: open.step.clone(), until: open.until };
-    open.start = open.session.start_step(started).await?.revision;
-    open.attempt.state().workflow.sleeps.started(&open.step, open.until, open.start);
-    Ok(Sleeping::Until(open))
+    let started = SessionEvent::SleepStarted { step: step.clone(), until };
+    let open = OpenSleep {
+        attempt: Arc::clone(attempt),
+        session: session.clone(),
+        step,
+        until,
+        start: 0,
+        is_over: false,
+    };
+    let open = start(session, open, started, |open: &mut OpenSleep, start| {
+        open.start = start;
+        open.attempt.state().workflow.sleeps.started(&open.step, open.until, start);
+    });
+    Ok(Sleeping::Until(open.await?))
 }
 
 /// A sleep that is recorded. Dropped before its wake-up time, it is given up, and the next use of its name continues it.

@@ -21,6 +21,7 @@ use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
 use crate::idempotency_key::idempotency_key;
 use crate::inputs::difference;
+use crate::start::start;
 use crate::table::{Start, StepState, StepStatus};
 
 /// A step that is about to run.
@@ -149,7 +150,7 @@ impl Steps {
             Plan::Ask { .. } => unreachable!("it was answered"),
         };
         // From here on, dropping this future frees the name.
-        let mut open = OpenStep::reserve(
+        let open = OpenStep::reserve(
             Arc::clone(&self.attempt),
             session.clone(),
             step.clone(),
@@ -166,19 +167,16 @@ impl Steps {
             command: command.clone(),
             inputs: request.inputs.clone(),
         };
-        let tip = session.start_step(started).await?;
-        let start = Start {
-            revision: tip.revision,
-            at: session.clock().now(),
-            attempt: session.attempt(),
-            fingerprint: fingerprint.as_str(),
-            reruns,
-            command: command.as_deref(),
-            inputs: &request.inputs,
-        };
-        self.attempt.state().workflow.steps.started(&step, &start);
-        open.started(tip.revision, idempotency_key_of(session, &step, reruns));
-        Ok(BegunStep::Run(open))
+        let key = idempotency_key_of(session, &step, reruns);
+        let (at, attempt, fingerprint) = (session.clock().now(), session.attempt(), fingerprint.clone());
+        let (table, inputs) = (Arc::clone(&self.attempt), request.inputs.clone());
+        let open = start(session, open, started, move |open: &mut OpenStep, revision| {
+            let (fingerprint, command) = (fingerprint.as_str(), command.as_deref());
+            let start = Start { revision, at, attempt, fingerprint, reruns, command, inputs: &inputs };
+            table.state().workflow.steps.started(&step, &start);
+            open.started(revision, key);
+        });
+        Ok(BegunStep::Run(open.await?))
     }
 
     /// Returns what a step will do, and reserves its name if it runs.

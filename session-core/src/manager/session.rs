@@ -223,14 +223,14 @@ impl Session {
         Ok(tip)
     }
 
-    /// Appends the start of a step, an `each` or a sleep. On return it survives power loss. Waits while the
-    /// session is paused.
+    /// Appends the start of a step, an `each` or a sleep. On return it survives power loss. While the session is paused,
+    /// it appends nothing and returns `None`; [`resumed`](Self::resumed) waits for the end of the pause.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
-    pub async fn start_step(&self, started: SessionEvent) -> Result<Tip> {
+    pub async fn start_step(&self, started: SessionEvent) -> Result<Option<Tip>> {
         check_step_event(&started, starts_step, "does not start a step")?;
-        self.append_running(Durability::Flushed, &started).await
+        self.append_if_running(Durability::Flushed, &started).await
     }
 
     /// Appends records at the end of a step, an item or a sleep, in one batch: the parts of its value, its end, or
@@ -267,32 +267,23 @@ impl Session {
     }
 
     /// Appends a question, an answer or a withdrawal, if no question or answer came after the revision `known`
-    /// ([`WaitTotals::changed`](crate::WaitTotals::changed)); else appends nothing and returns `None`. On return it survives power
-    /// loss. A question waits while the session is paused.
+    /// ([`WaitTotals::changed`](crate::WaitTotals::changed)); else appends nothing and returns `None`. So does a question
+    /// while the session is paused. On return it survives power loss.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for any other event; those of [`Session`].
     pub async fn change_questions(&self, known: u64, event: SessionEvent) -> Result<Option<Tip>> {
         check_step_event(&event, changes_questions, "is no question, answer or withdrawal")?;
-        let waits = event.kind() == EventKind::Asked;
-        loop {
-            let (mut is_known, mut must_wait) = (false, false);
-            let tip = self
-                .append(Durability::Flushed, |head| {
-                    is_known = head.waits.changed == known;
-                    must_wait = waits && !matches!(head.state(), SessionState::Running { .. });
-                    let appends = is_known && !must_wait;
-                    Ok(if appends { vec![event.clone()] } else { Vec::new() })
-                })
-                .await?;
-            if !is_known {
-                return Ok(None);
-            }
-            if !must_wait {
-                return Ok(Some(tip));
-            }
-            self.resumed().await?;
-        }
+        let needs_running = event.kind() == EventKind::Asked;
+        let mut appends = false;
+        let tip = self
+            .append(Durability::Flushed, |head| {
+                let is_running = matches!(head.state(), SessionState::Running { .. });
+                appends = head.waits.changed == known && (is_running || !needs_running);
+                Ok(if appends { vec![event.clone()] } else { Vec::new() })
+            })
+            .await?;
+        Ok(appends.then_some(tip))
     }
 
     /// Records that a step was refused, or that its end could not be recorded: the session fails at its end. If this cannot be
@@ -588,19 +579,24 @@ impl Session {
     /// Appends an event that needs a running session, waiting while the session is paused.
     pub(super) async fn append_running(&self, durability: Durability, event: &SessionEvent) -> Result<Tip> {
         loop {
-            let mut paused = false;
-            let tip = self
-                .append(durability, |head| {
-                    let events;
-                    (events, paused) = when_running(head, event, self.owned.request_handling().work_pauses());
-                    Ok(events)
-                })
-                .await?;
-            if !paused {
+            if let Some(tip) = self.append_if_running(durability, event).await? {
                 return Ok(tip);
             }
             self.resumed().await?;
         }
+    }
+
+    /// Appends an event that needs a running session; `None` while the session is paused, by now if that was requested.
+    async fn append_if_running(&self, durability: Durability, event: &SessionEvent) -> Result<Option<Tip>> {
+        let mut paused = false;
+        let tip = self
+            .append(durability, |head| {
+                let events;
+                (events, paused) = when_running(head, event, self.owned.request_handling().work_pauses());
+                Ok(events)
+            })
+            .await?;
+        Ok((!paused).then_some(tip))
     }
 
     pub(super) async fn wait_for<T>(&self, mut find: impl FnMut(&Head) -> Option<T> + Send) -> Result<T> {

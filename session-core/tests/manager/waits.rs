@@ -219,7 +219,7 @@ fn done(item: u64) -> Vec<SessionEvent> {
 /// Returns a session in which item 1 of an `each` runs.
 async fn with_an_item(manager: &InMemorySessionManager) -> Session {
     let session = started(manager).await;
-    assert_eq!(session.start_step(each()).await.unwrap().revision, EACH);
+    assert_eq!(session.start_step(each()).await.unwrap().unwrap().revision, EACH);
     let (tip, begins) = session.move_items(Vec::new(), begin(&[1])).await.unwrap();
     assert!(begins && tip.revision == 4);
     session
@@ -297,7 +297,7 @@ async fn a_total_is_recorded_with_the_last_end() {
 async fn items_of_two_eachs_are_two_records() {
     let world = World::default();
     let session = with_an_item(&world.process().await).await;
-    let other = session.start_step(each()).await.unwrap().revision;
+    let other = session.start_step(each()).await.unwrap().unwrap().revision;
     let begun = ItemMoves { each: other, ..begin(&[1]) };
     session.move_items(done(1), begun.clone()).await.unwrap();
     let ended = ItemMoves { each: EACH, done: vec![1], ..ItemMoves::default() };
@@ -424,7 +424,7 @@ async fn fails_in_time(start: SessionEvent, end: fn(u64) -> SessionEvent) {
             let start = if asks {
                 change_questions(&session, start).await?
             } else {
-                session.start_step(start).await?.revision
+                session.start_step(start).await?.expect("it is running").revision
             };
             tokio::time::sleep(Duration::from_secs(3600)).await;
             if asks {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 
 use session_core::limits::STEP_TEXT_BYTES;
 use session_core::text::{escape_bytes, visible};
@@ -14,6 +15,7 @@ use crate::decisions::OnChange;
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
 use crate::items::{EachStart, EachStatus};
+use crate::start;
 
 /// Vanished items that a report names.
 const NAMED: usize = 10;
@@ -46,17 +48,20 @@ pub(super) struct Started {
     pub(super) has_changed: bool,
 }
 
-/// The reservation of a name until the start is recorded.
-struct Reserved<'a> {
-    attempt: &'a Attempt,
-    each: &'a StepIdentity,
-    is_recorded: bool,
+/// The reservation of a name until its use is handed on.
+struct Reserved {
+    attempt: Arc<Attempt>,
+    each: StepIdentity,
+    fingerprint: Fingerprint,
+    /// The revision of its start; 0 until it is recorded.
+    start: u64,
+    is_handed_on: bool,
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reserved {
     fn drop(&mut self) {
-        if !self.is_recorded {
-            release(self.attempt, self.each, None);
+        if !self.is_handed_on {
+            release(&self.attempt, &self.each, Some(self.fingerprint.clone()));
         }
     }
 }
@@ -77,7 +82,7 @@ pub(super) fn release(attempt: &Attempt, each: &StepIdentity, unkept: Option<Fin
 
 /// Decides what an `each` does, and records its start, which survives power loss on return.
 pub(super) async fn start(
-    attempt: &Attempt,
+    attempt: &Arc<Attempt>,
     session: &Session,
     request: &EachRequest,
 ) -> Result<Started, StepError> {
@@ -94,27 +99,35 @@ pub(super) async fn start(
         Err(error) => return Err(attempt.record_refusal(session, name, error).await),
     };
     // From here on, dropping this future frees the name.
-    let mut reserved = Reserved { attempt, each: &each, is_recorded: false };
+    let reserved = Reserved {
+        attempt: Arc::clone(attempt),
+        each: each.clone(),
+        fingerprint: request.fingerprint.clone(),
+        start: 0,
+        is_handed_on: false,
+    };
     let before = attempt.state().workflow.eaches.get(&each).map_or(0, |known| known.reruns);
     let command = request.command.as_deref().map(|text| cut(text, STEP_TEXT_BYTES));
-    let fingerprint = request.fingerprint.as_str();
+    let fingerprint = request.fingerprint.as_str().to_owned();
     let started = SessionEvent::EachStarted {
         step: each.clone(),
-        fingerprint: fingerprint.to_owned(),
+        fingerprint: fingerprint.clone(),
         reruns,
         done,
         command: command.clone(),
     };
-    let revision = session.start_step(started).await?.revision;
     let (at, of) = (session.clock().now(), session.attempt());
-    let start = EachStart { revision, at, attempt: of, fingerprint, reruns };
-    let mut state = attempt.state();
-    state.workflow.eaches.get_mut(&each).started(&start, command.as_deref());
-    state.workflow.eaches.record_start(&each, revision);
-    drop(state);
-    reserved.is_recorded = true;
-    drop(reserved);
-    Ok(Started { each, start: revision, reruns, has_changed: reruns > before })
+    let mut reserved = start::start(session, reserved, started, move |reserved: &mut Reserved, revision| {
+        let start = EachStart { revision, at, attempt: of, fingerprint: &fingerprint, reruns };
+        let mut state = reserved.attempt.state();
+        state.workflow.eaches.get_mut(&reserved.each).started(&start, command.as_deref());
+        state.workflow.eaches.record_start(&reserved.each, revision);
+        drop(state);
+        reserved.start = revision;
+    })
+    .await?;
+    reserved.is_handed_on = true;
+    Ok(Started { each, start: reserved.start, reruns, has_changed: reruns > before })
 }
 
 /// Decides on the use of the name, and reserves it. Returns the identity, the number of times that recorded ends were given up,

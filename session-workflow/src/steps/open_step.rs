@@ -14,6 +14,7 @@ use super::value::ValueReader;
 use crate::attempt::{Attempt, cut};
 use crate::error::StepError;
 use crate::fingerprint::Fingerprint;
+use crate::start::to_end;
 use crate::table::{Parts, StepState, StepStatus};
 
 /// A recorded end, which is not run again.
@@ -166,7 +167,7 @@ impl OpenStep {
     /// If it could not be recorded: then no step of the attempt starts any more, and the session fails.
     pub async fn complete(self, exit_code: i32) -> Result<RecordedEnd, StepError> {
         // A caller that stops waiting must not run the step again.
-        tokio::spawn(self.record_completion(exit_code)).await.map_err(|_| SessionError::ShutDown)?
+        to_end(self.record_completion(exit_code)).await
     }
 
     async fn record_completion(mut self, exit_code: i32) -> Result<RecordedEnd, StepError> {

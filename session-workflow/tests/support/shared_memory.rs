@@ -1,4 +1,5 @@
-//! Storage in memory with the profile of one that other processes can open: questions can be answered from outside.
+//! Storage in memory with the profile of one that other processes can open: questions can be answered from outside. Its
+//! appends take turns of the runtime, so that they can be given up halfway.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -34,7 +35,10 @@ impl SessionStorage for SharedMemory {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        self.0.append(id, expected, batch, durability).await
+        tokio::task::yield_now().await;
+        let appended = self.0.append(id, expected, batch, durability).await;
+        tokio::task::yield_now().await;
+        appended
     }
 
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {

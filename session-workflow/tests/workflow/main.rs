@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
+mod dropped;
 mod items;
 mod questions;
+#[path = "../support/shared_memory.rs"]
+mod shared_memory;
 mod sleeps;
 
 use std::sync::Arc;
