@@ -41,7 +41,7 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) ->
         Some(ErrorCode::NotADatabase) => {
             "it is not an SQLite database, or its header is damaged: restore it, or choose another store"
         }
-        Some(ErrorCode::DatabaseCorrupt) => {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::TooBig) => {
             "the database is damaged: run `sessionctl verify` to see what is left, and restore the database if possible"
         }
         Some(

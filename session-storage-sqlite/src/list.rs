@@ -63,17 +63,29 @@ pub(crate) fn page(
     Ok(Rows { rows, next })
 }
 
-/// Returns all session ids that any row has, ascending, including invalid ones.
+/// Returns all session ids that any row has, ascending, including invalid ones; those that are too long to be read are
+/// counted by [`unreadable_ids`].
 pub(crate) fn ids(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     // One index lookup for each session, not one for each record.
     const IDS: &str = "
         WITH RECURSIVE logs (id) AS (
-            SELECT min(session) FROM records
+            SELECT min(session) FROM records WHERE octet_length(session) < 65536
             UNION ALL
-            SELECT (SELECT min(session) FROM records WHERE session > logs.id) FROM logs WHERE logs.id IS NOT NULL
+            SELECT (SELECT min(session) FROM records WHERE session > logs.id AND octet_length(session) < 65536)
+            FROM logs WHERE logs.id IS NOT NULL
         )
-        SELECT id FROM sessions UNION SELECT id FROM logs WHERE id IS NOT NULL ORDER BY 1";
+        SELECT id FROM sessions WHERE octet_length(id) < 65536
+        UNION SELECT id FROM logs WHERE id IS NOT NULL ORDER BY 1";
     connection.prepare_cached(IDS)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Counts the rows whose id is too long to be read. Reads all rows.
+pub(crate) fn unreadable_ids(connection: &Connection) -> rusqlite::Result<i64> {
+    const COUNT: &str = "
+        SELECT (SELECT count(*) FROM sessions WHERE octet_length(id) >= 65536)
+             + (SELECT count(*) FROM records WHERE octet_length(session) >= 65536)
+             + (SELECT count(*) FROM labels WHERE octet_length(session) >= 65536)";
+    connection.query_row(COUNT, [], |row| row.get(0))
 }
 
 /// A statement without its order and limit, and its parameters.
@@ -140,7 +152,18 @@ impl Plan {
     }
 
     fn select(&mut self, from: &str, id: &str) {
-        self.sql.extend(["SELECT ", id, ", ", COLUMNS, " FROM ", from, " WHERE 1"]);
+        // An id that is longer than any of ours is damage, which `verify` reports.
+        self.sql.extend([
+            "SELECT ",
+            id,
+            ", ",
+            COLUMNS,
+            " FROM ",
+            from,
+            " WHERE octet_length(",
+            id,
+            ") < 65536",
+        ]);
     }
 
     fn select_by(&mut self, index: &str) {

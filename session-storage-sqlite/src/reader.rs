@@ -306,6 +306,10 @@ impl Reader {
                 result => result?,
             };
             problems.extend(db.index_damage.problems.iter().cloned());
+            match list::unreadable_ids(&db.connection)? {
+                0 => {}
+                rows => problems.push(format!("{rows} rows have an id that is longer than any session's")),
+            }
             if is_behind_marks(db, expected)? {
                 problems.push(store.behind_marks(change_counter(db)?, expected).to_string());
             }

@@ -144,7 +144,9 @@ impl ChangeSet<'_> {
         }
         let unended: Vec<String> = self
             .connection
-            .prepare_cached("SELECT id FROM sessions WHERE ended IS NULL ORDER BY id")?
+            .prepare_cached(
+                "SELECT id FROM sessions WHERE ended IS NULL AND octet_length(id) < 65536 ORDER BY id",
+            )?
             .query_map([], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         for text in unended {

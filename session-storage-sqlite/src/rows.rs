@@ -261,11 +261,13 @@ fn sorted_labels(head: &Head) -> Vec<(String, String)> {
     head.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
+/// Reads the labels of a session. One that is longer than any of ours is empty.
 fn labels(connection: &Connection, id: &str) -> rusqlite::Result<Vec<(String, String)>> {
-    connection
-        .prepare_cached("SELECT key, value FROM labels WHERE session = ?1 ORDER BY key, value")?
-        .query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect()
+    const LABELS: &str = "
+        SELECT CASE WHEN octet_length(key) < 65536 THEN key ELSE '' END AS key,
+               CASE WHEN octet_length(value) < 65536 THEN value ELSE '' END AS value
+        FROM labels WHERE session = ?1 ORDER BY 1, 2";
+    connection.prepare_cached(LABELS)?.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Inserts records after the existing ones.

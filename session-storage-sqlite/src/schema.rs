@@ -43,13 +43,14 @@ CREATE TABLE labels (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX labels_of_session ON labels (session);
 
--- The logs: each record is one line of JSON, byte for byte as it was sealed.
+-- The logs: each record is one line of JSON, byte for byte as it was sealed. With row ids: a key is compared without its
+-- line, however long damage made that.
 CREATE TABLE records (
     session TEXT NOT NULL,
     seq INTEGER NOT NULL,
     line TEXT NOT NULL,
     PRIMARY KEY (session, seq)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 ";
 
 /// The migrations from each version to the next one, starting with version 1.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use session_core::backend::SessionStorageExt as _;
-use session_core::maintenance::StorageMaintenance as _;
-use session_core::{Durability, ErrorCode, SessionFilter, SessionId, StateName, StorageError, Timestamp};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{
+    Durability, ErrorCode, SessionConfig, SessionFilter, SessionId, StateName, StorageError, Timestamp,
+};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 
@@ -244,4 +246,52 @@ async fn endless_statements_of_an_open_store_are_interrupted() {
     place.sql(&endless_view("sessions"));
     let error = storage.list_all(&filter).await.unwrap_err();
     assert!(error.to_string().contains("has no table `sessions`"), "{error}");
+}
+
+/// `SQLite` reads a key that it compares as a whole, so that memory is bounded by the text here, but nothing else is affected.
+#[tokio::test]
+async fn an_overlong_key_of_any_table_is_damage_of_its_session_only() {
+    let cases = [
+        (
+            "UPDATE records SET session = ?1 WHERE seq = 4 AND session = (SELECT id FROM sessions WHERE name = 'one')",
+            Condition::Corrupt,
+        ),
+        ("UPDATE sessions SET id = ?1 WHERE name = 'one'", Condition::Degraded),
+        ("UPDATE labels SET session = ?1 WHERE value = 'one'", Condition::Degraded),
+        ("UPDATE labels SET value = ?1 WHERE value = 'one'", Condition::Degraded),
+        ("UPDATE labels SET key = ?1 WHERE value = 'one'", Condition::Degraded),
+    ];
+    for (update, condition) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let open = || SqliteStorage::open(SqliteStorageOptions::new(&path)).unwrap();
+        let storage = open();
+        let [one, other] = ["one", "other"].map(|name| {
+            let mut log = Log::new(SessionConfig::new("work").name(name).label("of", name));
+            log.started().noted(1).noted(2);
+            log
+        });
+        let ids = [one.id(), other.id()];
+        for mut log in [one, other] {
+            log.take().send(&storage, Durability::Flushed).await.unwrap();
+        }
+        drop(storage);
+        let connection = Connection::open(&path).unwrap();
+        let text = update.replace("?1", "hex(zeroblob(5000000))");
+        connection.execute(&text, []).unwrap();
+        drop(connection);
+
+        let storage = open();
+        assert_eq!(storage.verify(ids[0]).await.unwrap().condition, condition, "{update}");
+        assert_eq!(storage.verify(ids[1]).await.unwrap().condition, Condition::Healthy, "{update}");
+        let health = storage.verify_all().await.unwrap();
+        assert_eq!(health.sessions.len(), 2, "{update}");
+        assert!(!health.problems.is_empty(), "{update}: {health:?}");
+        for filter in
+            [SessionFilter::all(), SessionFilter::all().label("of", "other"), SessionFilter::active()]
+        {
+            let found = storage.list_all(&filter).await.unwrap();
+            assert!(found.heads.iter().any(|head| head.id == ids[1]), "{update}: {filter:?}");
+        }
+    }
 }
