@@ -190,6 +190,14 @@ impl Verb {
         )
     }
 
+    /// Returns `true` if the verb reads or writes whole logs.
+    pub(crate) const fn moves_logs(&self) -> bool {
+        matches!(
+            self,
+            Self::Import(_) | Self::Migrate(_) | Self::Export(_) | Self::Verify(_) | Self::Events(_)
+        )
+    }
+
     /// Returns `true` if only the output of a program and errors are to be printed.
     pub(crate) const fn is_quiet(&self) -> bool {
         matches!(

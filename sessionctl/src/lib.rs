@@ -20,6 +20,7 @@
 //! reports of failures.
 
 mod advice;
+mod allocator;
 mod args;
 mod attachable_terminals;
 mod config;
@@ -99,6 +100,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage_error(&error, program),
     };
+    if verb.moves_logs() {
+        allocator::bound_memory();
+    }
     if verb.runs_here() && caller.is_none() {
         // Before any thread exists that could receive these signals.
         signal_mask::block();

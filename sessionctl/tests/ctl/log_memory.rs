@@ -16,9 +16,6 @@ use crate::support::Fixture;
 
 /// Memory limit of a process, in KiB.
 const MEMORY: u64 = 64 * 1024;
-/// The same with sled: the allocator keeps the pages that sled has freed, in pieces, and for each thread, and sled has
-/// an index of all pages in memory.
-const SLED_MEMORY: u64 = 96 * 1024;
 /// Bytes of the text of each record: with them a record is just below the limit of the format.
 const TEXT: usize = 1_000_000;
 
@@ -117,16 +114,12 @@ impl LongStore<'_> {
 
     /// Runs a command to its end, with its output in a file, and checks its peak memory.
     fn runs(&self, args: &[&str]) {
-        self.runs_within(if self.scheme == "sled" { SLED_MEMORY } else { MEMORY }, args);
-    }
-
-    fn runs_within(&self, limit: u64, args: &[&str]) {
         let mut command = self.fixture.command(args);
         let out = File::create(self.path("out")).unwrap();
         command.env("SESSIONCTL_STORE", self.url("one")).stdout(out).stderr(Stdio::inherit());
         let peak = peak_to_the_end(&mut command);
         eprintln!("{} {args:?}: {peak} KiB", self.scheme);
-        assert!(peak < limit, "{} {args:?}: {peak} KiB", self.scheme);
+        assert!(peak < MEMORY, "{} {args:?}: {peak} KiB", self.scheme);
     }
 }
 
@@ -162,9 +155,8 @@ fn check_commands_on(scheme: &'static str, next: &[&str]) {
         store.runs(args);
     }
     for next in next {
-        let limit = if [scheme, *next].contains(&"sled") { SLED_MEMORY } else { MEMORY };
         let other = format!("{next}:{}", store.path(&format!("to-{next}")).display());
-        store.runs_within(limit, &["migrate", "--to", &other]);
+        store.runs(&["migrate", "--to", &other]);
     }
     // A second import finds the session.
     store.runs(&["import", export.to_str().unwrap()]);
