@@ -1,5 +1,5 @@
-//! The memory of verbs that move whole logs. The allocator of glibc keeps what was freed, by thread and by size, unless it
-//! is told otherwise before the process starts.
+//! The memory of verbs that move whole logs. The allocator of glibc keeps what was freed, by thread and by size, unless
+//! settings that it reads at the start of a process say otherwise.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;

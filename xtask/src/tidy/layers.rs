@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("session-legacy", &["session-core"], &[]),
     ("session-inherit", &[], &[]),
     ("session-workflow", &["session-core"], &["session-testkit"]),
+    ("session-worktree", &["session-core"], &[]),
     ("session-runner", &["session-core", "session-inherit"], &["session-testkit"]),
     ("sessionkit-macros", &[], &[]),
     (

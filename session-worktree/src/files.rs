@@ -1,0 +1,106 @@
+//! Files that survive power loss, and the identity of directories.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{OFlags, RenameFlags};
+
+use crate::error::{IoContext as _, Result};
+
+/// The trash next to worktrees on another file system than their repository.
+const OTHER_TRASH: &str = ".session-trash";
+/// Bytes that are read of a file of this crate or of git's administration.
+pub(crate) const SMALL: u64 = 1024 * 1024;
+
+/// Writes a file in one step: after a crash it has its old content, or the new one.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default())
+        .open(&new)
+        .context("create", &new)?;
+    file.write_all(content).and_then(|()| file.sync_all()).context("write", &new)?;
+    fs::rename(&new, path).context("write", path)?;
+    flush_parent(path)
+}
+
+/// Reads a small regular file; `None` if there is none. Follows no link.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) => return Err(error).context("open", path),
+    };
+    if !file.metadata().context("read", path)?.is_file() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput)).context("read", path);
+    }
+    let mut content = Vec::new();
+    file.take(SMALL).read_to_end(&mut content).context("read", path)?;
+    Ok(Some(content))
+}
+
+/// Flushes the directory of a file, so that its name survives power loss.
+pub(crate) fn flush_parent(path: &Path) -> Result<()> {
+    flush_dir(path.parent().unwrap_or_else(|| Path::new("/")))
+}
+
+pub(crate) fn flush_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).context("flush", dir)
+}
+
+/// Creates a directory with all above it, so that it survives power loss.
+pub(crate) fn create_dir(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        create_dir(parent)?;
+    }
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).context("create", dir),
+        _ => flush_parent(dir),
+    }
+}
+
+/// Renames a directory to a name that is free, so that both names survive power loss.
+pub(crate) fn move_dir(from: &Path, to: &Path) -> Result<()> {
+    rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, RenameFlags::NOREPLACE)
+        .context("move", from)?;
+    flush_parent(to)?;
+    flush_parent(from)
+}
+
+/// Returns `true` if something has this name, a dangling link included.
+pub(crate) fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Returns `true` if a directory can be renamed from one parent to the other.
+pub(crate) fn on_one_device(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+    device(one).is_some_and(|one| Some(one) == device(other))
+}
+
+/// Returns a free place for a directory on its own file system: in the entry, or next to the worktrees.
+pub(crate) fn trash_place(entry: &Path, path: &Path) -> Result<PathBuf> {
+    if on_one_device(entry, path) {
+        return Ok(entry.join("tree"));
+    }
+    let parent = path.parent().unwrap_or(path);
+    let trash = parent.join(OTHER_TRASH);
+    create_dir(&trash)?;
+    Ok(trash.join(entry.file_name().unwrap_or_default()))
+}

@@ -1,0 +1,327 @@
+//! Calls of git. The arguments are arrays, the environment has no variable of git but ours, and nothing that only the
+//! repository names is run: no hooks, no monitor of the file system, no filters, drivers or helpers.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Result, WorktreeError};
+
+/// The oldest git that reads attributes from a given tree only, and merges without a worktree.
+const NEEDED: &str = "2.41";
+
+/// Settings of every call: a repository cannot have a program run, and git starts no work in the background.
+const SETTINGS: &[&str] = &[
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.pager=cat",
+    "core.editor=false",
+    "core.askPass=false",
+    "core.quotePath=false",
+    "gpg.program=false",
+    "commit.gpgSign=false",
+    "log.showSignature=false",
+    "diff.external=",
+    "maintenance.auto=false",
+    "gc.auto=0",
+    "advice.graftFileDeprecated=false",
+];
+
+/// Settings with which a transport of the repository would run a program.
+const TRANSPORT: [&str; 4] = ["core.sshcommand", "core.gitproxy", "credential.helper", "remote.*.vcs"];
+
+/// Git as an installed program.
+#[derive(Debug, Clone)]
+pub struct Git {
+    program: OsString,
+}
+
+impl Default for Git {
+    fn default() -> Self {
+        Self { program: "git".into() }
+    }
+}
+
+/// The end of a call.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Returns what git printed as an error, shortened.
+    pub(crate) fn reason(&self) -> String {
+        let text = String::from_utf8_lossy(&self.stderr);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
+        let mut reason = session_core::text::visible(&lines.join("; ")).into_owned();
+        if reason.is_empty() {
+            reason = self.code.map_or_else(|| "it was killed".to_owned(), |code| format!("exit code {code}"));
+        }
+        reason.chars().take(600).collect()
+    }
+
+    /// Returns standard output without its last line end.
+    pub(crate) fn line(&self) -> &[u8] {
+        self.stdout.strip_suffix(b"\n").unwrap_or(&self.stdout)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(self.line()))
+    }
+
+    /// Splits standard output at its NUL bytes.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        self.stdout.split(|byte| *byte == 0).filter(|field| !field.is_empty())
+    }
+}
+
+/// A call that is about to be made.
+pub(crate) struct Call {
+    command: Command,
+    what: String,
+    input: Option<Input>,
+    stdin: Option<Stdio>,
+    is_silent: bool,
+}
+
+/// Writes the input of a call.
+type Input = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
+impl Git {
+    /// Uses another program than the `git` of `PATH`.
+    #[must_use]
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// Prepares a call in a directory. `what` completes "git cannot …".
+    pub(crate) fn call(&self, dir: &Path, what: impl Into<String>) -> Call {
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os() {
+            if name.as_bytes().starts_with(b"GIT_") {
+                command.env_remove(name);
+            }
+        }
+        // Not by changing the working directory: if `PATH` names the current folder, a program of the worktree would run.
+        command.arg("-C").arg(dir).arg("--no-pager").arg("--no-optional-locks");
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_NO_REPLACE_OBJECTS", "1");
+        Call { command, what: what.into(), input: None, stdin: None, is_silent: false }
+    }
+
+    /// Checks that git is there, and new enough.
+    pub(crate) fn check(&self) -> Result<()> {
+        let output = self.call(Path::new("/"), "print its version").args(["version"]).run()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let found = text.trim().strip_prefix("git version ").unwrap_or_default().to_owned();
+        if number(&found) < number(NEEDED) {
+            return Err(WorktreeError::GitTooOld { found, needed: NEEDED });
+        }
+        Ok(())
+    }
+
+    /// Returns settings that switch off what only the repository's own configuration would run, and the names of that.
+    pub(crate) fn unapproved(&self, dir: &Path) -> Result<Unapproved> {
+        let pattern = r"^(filter\..*|merge\..*\.driver|diff\..*\.(command|textconv)|core\.sshcommand|core\.gitproxy|credential\..*helper|remote\..*\.(vcs|uploadpack))$";
+        let call = self.call(dir, "read the configuration");
+        let output = call.args(["config", "-z", "--show-scope", "--get-regexp", pattern]).output()?;
+        Ok(Unapproved::parse(&output.stdout))
+    }
+}
+
+/// The programs that only a repository's own configuration names, and how they are switched off.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Unapproved {
+    pub(crate) settings: Vec<String>,
+    /// For people: `filter lfs`, `core.sshcommand`.
+    pub(crate) names: BTreeSet<String>,
+}
+
+impl Unapproved {
+    /// Parses pairs of a scope and a setting. What the user or the system also names is approved.
+    fn parse(listed: &[u8]) -> Self {
+        let fields: Vec<&[u8]> = listed.split(|byte| *byte == 0).collect();
+        let mut own = BTreeSet::new();
+        let mut others = BTreeSet::new();
+        for pair in fields.chunks_exact(2) {
+            let [scope, setting] = pair else { continue };
+            let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let key = String::from_utf8_lossy(key).into_owned();
+            match *scope {
+                b"local" | b"worktree" => own.insert(subject(&key)),
+                _ => others.insert(subject(&key)),
+            };
+        }
+        let mut unapproved = Self::default();
+        for subject in own.difference(&others) {
+            unapproved.names.insert(subject.replacen('.', " ", usize::from(subject.starts_with("filter."))));
+            if subject.starts_with("filter.") {
+                for (key, value) in [("smudge", ""), ("clean", ""), ("process", ""), ("required", "false")] {
+                    unapproved.settings.push(format!("{subject}.{key}={value}"));
+                }
+            } else if TRANSPORT.contains(&subject.as_str()) || subject.starts_with("credential.") {
+                let value = if subject.starts_with("core.") { "false" } else { "" };
+                unapproved.settings.push(format!("{subject}={value}"));
+            } else {
+                unapproved.settings.push(format!("{subject}=false"));
+            }
+        }
+        unapproved
+    }
+}
+
+/// Returns the part of a setting's name that is approved as a whole: all settings of a filter are one.
+fn subject(key: &str) -> String {
+    match key.strip_prefix("filter.").and_then(|rest| rest.rsplit_once('.')) {
+        Some((name, _)) => format!("filter.{name}"),
+        None => key.to_owned(),
+    }
+}
+
+impl Call {
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Keeps a lock for as long as git runs, even if this process is killed.
+    pub(crate) fn holding(mut self, lock: impl AsFd) -> Result<Self> {
+        let copy = lock.as_fd().try_clone_to_owned();
+        // Git reads nothing from it.
+        let copy = copy
+            .map_err(|error| WorktreeError::Git { what: "be run".to_owned(), reason: error.to_string() })?;
+        self.stdin = Some(copy.into());
+        Ok(self)
+    }
+
+    /// Adds settings. They come before the arguments.
+    pub(crate) fn settings<S: AsRef<OsStr>>(mut self, settings: impl IntoIterator<Item = S>) -> Self {
+        for setting in settings {
+            self.command.arg("-c").arg(setting);
+        }
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Fetches nothing, even if an object of a partial clone is missing.
+    pub(crate) fn offline(self) -> Self {
+        self.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none")
+    }
+
+    /// Passes bytes to standard input.
+    pub(crate) fn input(self, input: Vec<u8>) -> Self {
+        self.stream(move |out| out.write_all(&input))
+    }
+
+    /// Passes what this function writes to standard input. It runs in a thread of its own: git may print before it has read
+    /// everything.
+    pub(crate) fn stream(
+        mut self,
+        input: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        self.input = Some(Box::new(input));
+        self
+    }
+
+    /// Discards standard output.
+    pub(crate) fn silent(mut self) -> Self {
+        self.is_silent = true;
+        self
+    }
+
+    /// Runs git to its end, whatever its exit code.
+    ///
+    /// # Errors
+    /// If git cannot be started, or its input not written for another reason than that it has ended.
+    pub(crate) fn output(mut self) -> Result<Output> {
+        let failed = |error: io::Error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                return WorktreeError::GitMissing;
+            }
+            WorktreeError::Git { what: self.what.clone(), reason: error.to_string() }
+        };
+        let piped = if self.input.is_none() { Stdio::null() } else { Stdio::piped() };
+        let stdout = if self.is_silent { Stdio::null() } else { Stdio::piped() };
+        self.command.stdin(self.stdin.take().unwrap_or(piped)).stdout(stdout).stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(failed)?;
+        let writer = match (child.stdin.take(), self.input.take()) {
+            (Some(stdin), Some(input)) => {
+                let write = move || {
+                    let mut out = BufWriter::with_capacity(1 << 16, stdin);
+                    input(&mut out)?;
+                    out.flush()
+                };
+                Some(std::thread::Builder::new().spawn(write).map_err(failed)?)
+            }
+            _ => None,
+        };
+        let output = child.wait_with_output().map_err(failed)?;
+        if let Some(Err(error)) = writer.and_then(|writer| writer.join().ok())
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(failed(error));
+        }
+        Ok(Output { code: output.status.code(), stdout: output.stdout, stderr: output.stderr })
+    }
+
+    /// Runs git, which has to succeed.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Git`] for any other exit code than 0.
+    pub(crate) fn run(self) -> Result<Output> {
+        let what = self.what.clone();
+        let output = self.output()?;
+        if output.code == Some(0) {
+            return Ok(output);
+        }
+        Err(WorktreeError::Git { what, reason: output.reason() })
+    }
+}
+
+/// Returns the first two numbers of a version.
+fn number(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert!(number("2.47.3") > number(NEEDED));
+        assert!(number("2.41.0.windows.1") >= number(NEEDED));
+        assert!(number("2.9.5") < number(NEEDED));
+        assert!(number("") < number(NEEDED));
+    }
+
+    #[test]
+    fn what_the_user_names_too_is_approved() {
+        let listed = b"global\0filter.lfs.smudge\ngit-lfs smudge\0local\0filter.lfs.required\ntrue\0\
+            local\0filter.evil.x.process\nrm -rf /\0local\0core.sshcommand\nx\0worktree\0merge.m.driver\ny\0";
+        let unapproved = Unapproved::parse(listed);
+        let names: Vec<&str> = unapproved.names.iter().map(String::as_str).collect();
+        assert_eq!(names, ["core.sshcommand", "filter evil.x", "merge.m.driver"]);
+        assert!(unapproved.settings.contains(&"filter.evil.x.process=".to_owned()), "{unapproved:?}");
+        assert!(unapproved.settings.contains(&"core.sshcommand=false".to_owned()));
+        assert!(!unapproved.settings.iter().any(|setting| setting.contains("lfs")));
+    }
+}

@@ -1,0 +1,108 @@
+//! The registration of a linked worktree: the directory that git keeps of it in the repository, and our mark in it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use session_core::SessionId;
+
+use crate::error::{IoContext as _, Result, WorktreeError};
+use crate::files;
+use crate::repository::Repository;
+
+/// The name of the mark in a registration.
+const MARK: &str = "session.json";
+
+/// The file that shows that a worktree is one of ours, and which one. Written once, at its creation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    format: u32,
+    /// The session that it was created for.
+    pub(crate) session: SessionId,
+    /// A random text: a worktree with the same name has another one.
+    pub(crate) text: String,
+}
+
+/// A registration, by its directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registration {
+    pub(crate) dir: PathBuf,
+}
+
+impl Registration {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Returns all registrations of linked worktrees.
+    pub(crate) fn all(repository: &Repository) -> Result<Vec<Self>> {
+        let folder = repository.registrations();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.context("list", &folder)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            found.push(Self::new(entry.context("list", &folder)?.path()));
+        }
+        found.sort_by(|one, other| one.dir.cmp(&other.dir));
+        Ok(found)
+    }
+
+    /// Reads the registration that a worktree's file `.git` names.
+    pub(crate) fn of_worktree(path: &Path) -> Result<Option<Self>> {
+        let Some(link) = files::read(&path.join(".git"))? else { return Ok(None) };
+        let target = link.strip_prefix(b"gitdir: ").map(<[u8]>::trim_ascii_end);
+        Ok(target.map(|target| Self::new(path.join(OsStr::from_bytes(target)))))
+    }
+
+    /// Returns the directory of the worktree, as the registration has it.
+    pub(crate) fn worktree(&self) -> Result<Option<PathBuf>> {
+        let Some(link) = files::read(&self.dir.join("gitdir"))? else { return Ok(None) };
+        let link = self.dir.join(OsStr::from_bytes(link.trim_ascii_end()));
+        Ok(link.parent().map(Path::to_owned))
+    }
+
+    pub(crate) fn mark(&self) -> Result<Option<Mark>> {
+        let path = self.dir.join(MARK);
+        let Some(content) = files::read(&path)? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&content);
+        parsed.map(Some).map_err(|error| WorktreeError::Damaged { path, reason: error.to_string() })
+    }
+
+    /// Marks the registration as that of a session, and returns the mark.
+    pub(crate) fn set_mark(&self, session: SessionId) -> Result<String> {
+        let text = uuid::Uuid::new_v4().simple().to_string();
+        let content = Mark { format: 1, session, text: text.clone() };
+        let json = serde_json::to_vec(&content).unwrap_or_default();
+        files::write(&self.dir.join(MARK), &json)?;
+        Ok(text)
+    }
+
+    /// Returns the reason of its lock; `None` if it is not locked.
+    pub(crate) fn lock_reason(&self) -> Result<Option<String>> {
+        let reason = files::read(&self.dir.join("locked"))?;
+        Ok(reason.map(|reason| String::from_utf8_lossy(reason.trim_ascii_end()).into_owned()))
+    }
+
+    /// Returns the branch that is checked out; `None` for a detached HEAD.
+    pub(crate) fn branch(&self) -> Result<Option<String>> {
+        let head = files::read(&self.dir.join("HEAD"))?.unwrap_or_default();
+        let branch = head.strip_prefix(b"ref: refs/heads/").map(<[u8]>::trim_ascii_end);
+        Ok(branch.map(|branch| String::from_utf8_lossy(branch).into_owned()))
+    }
+
+    /// Lets this registration, which is about to be moved to another place, and a worktree name each other.
+    pub(crate) fn connect_as(&self, worktree: &Path, place: &Path) -> Result<()> {
+        let line = |start: &[u8], path: &Path| [start, path.as_os_str().as_bytes(), b"\n"].concat();
+        files::write(&self.dir.join("gitdir"), &line(b"", &worktree.join(".git")))?;
+        files::write(&worktree.join(".git"), &line(b"gitdir: ", place))
+    }
+}
+
+/// Returns the reason with which a worktree of a session is locked.
+pub(crate) fn lock_reason(session: SessionId) -> String {
+    format!("session {session}")
+}

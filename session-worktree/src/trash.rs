@@ -1,0 +1,364 @@
+//! The trash: worktrees that were removed, whole, with their registrations. Nothing is removed that is not here, and what
+//! is here can be put back.
+//!
+//! An entry is a folder in the repository with a file that names everything. It is written before the first move and
+//! alone is enough to put the worktree back, or to complete a removal that was interrupted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use session_core::{Clock as _, SessionId, SystemClock, Timestamp};
+
+use crate::error::{IoContext as _, Result, WorktreeError};
+use crate::files;
+use crate::pin::{self, Pin};
+use crate::processes;
+use crate::registration::{Registration, lock_reason};
+use crate::repository::Repository;
+use crate::worktree::{RecordedWorktree, Worktree, is_same};
+
+/// The name of the file of an entry.
+const FILE: &str = "entry.json";
+/// A worktree that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TrashEntry {
+    format: u32,
+    /// The name of the entry.
+    pub id: String,
+    /// The session that the worktree was created for.
+    pub session: SessionId,
+    /// The directory that it had.
+    pub path: PathBuf,
+    /// The registration that it had.
+    pub git_dir: PathBuf,
+    /// The random text of its mark.
+    pub mark: String,
+    /// The branch that was checked out; `None` for a detached HEAD.
+    pub branch: Option<String>,
+    /// The commit that keeps its content from git's garbage collection.
+    pub pin: Pin,
+    /// The time of its removal.
+    pub at: Timestamp,
+    /// The step that a removal or restoration is in.
+    pub state: EntryState,
+    /// The place of its directory in the trash.
+    tree: PathBuf,
+}
+
+/// The step that a removal or restoration is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EntryState {
+    /// It is being removed.
+    Removing,
+    /// It is in the trash.
+    Removed,
+    /// It is being put back at this place.
+    Restoring {
+        /// The directory.
+        path: PathBuf,
+        /// The registration.
+        git_dir: PathBuf,
+    },
+}
+
+/// Checks that are left out of a removal, each because a person said so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waived {
+    /// Processes work in the directory.
+    pub processes: bool,
+}
+
+/// The result of a recovery of the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecoveredEntry {
+    /// A removal was completed.
+    Removed(TrashEntry),
+    /// A removal that had not moved anything yet was given up: the worktree is in its place.
+    Kept(TrashEntry),
+    /// A restoration was completed.
+    Restored(Worktree),
+}
+
+impl TrashEntry {
+    fn folder(&self, repository: &Repository) -> PathBuf {
+        repository.trash().join(&self.id)
+    }
+
+    fn registration(&self, repository: &Repository) -> PathBuf {
+        self.folder(repository).join("registration")
+    }
+
+    fn write(&self, repository: &Repository) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self).unwrap_or_default();
+        files::write(&self.folder(repository).join(FILE), &json)
+    }
+
+    /// Moves the worktree into the trash, as far as it is not there yet: first the registration, so that git forgets the
+    /// worktree only when it is there.
+    fn complete_removal(&mut self, repository: &Repository) -> Result<()> {
+        let registration = self.registration(repository);
+        if !files::exists(&registration) {
+            files::move_dir(&self.git_dir, &registration)?;
+        }
+        if !files::exists(&self.tree) && files::exists(&self.path) {
+            if let Some(parent) = self.tree.parent() {
+                files::create_dir(parent)?;
+            }
+            files::move_dir(&self.path, &self.tree)?;
+        }
+        self.state = EntryState::Removed;
+        self.write(repository)
+    }
+
+    /// Moves the worktree back, as far as it is not there yet.
+    fn complete_restoration(&self, repository: &Repository) -> Result<Worktree> {
+        let EntryState::Restoring { path, git_dir } = &self.state else {
+            return Err(WorktreeError::NothingKept { what: self.id.clone() });
+        };
+        if files::exists(&self.tree) {
+            if let Some(parent) = path.parent() {
+                files::create_dir(parent)?;
+            }
+            files::move_dir(&self.tree, path)?;
+        }
+        let kept = self.registration(repository);
+        if files::exists(&kept) {
+            files::create_dir(&repository.registrations())?;
+            // Before git sees it, so that it never names another directory.
+            let connected = Registration::new(kept.clone());
+            connected.connect_as(path, git_dir)?;
+            files::move_dir(&kept, git_dir)?;
+        }
+        let worktree = RecordedWorktree::new(path, git_dir, &self.mark).locate()?;
+        let folder = self.folder(repository);
+        fs::remove_file(folder.join(FILE)).context("remove", &folder.join(FILE))?;
+        fs::remove_dir(&folder).context("remove", &folder)?;
+        files::flush_parent(&folder)?;
+        Ok(worktree)
+    }
+}
+
+/// Moves a worktree into the trash.
+pub(crate) fn remove(
+    repository: &Repository,
+    worktree: &Worktree,
+    caches: &[String],
+    waived: Waived,
+) -> Result<TrashEntry> {
+    let _lock = repository.lock()?;
+    // It may have changed while the lock was waited for.
+    let worktree = worktree.record().locate()?;
+    if let Some(reason) =
+        worktree.registration.lock_reason()?.filter(|reason| *reason != lock_reason(worktree.session))
+    {
+        return Err(WorktreeError::Locked { path: worktree.path, reason });
+    }
+    let check_processes = || {
+        let processes = processes::inside(&worktree.path);
+        if processes.is_empty() || waived.processes {
+            return Ok(());
+        }
+        Err(WorktreeError::InUse { path: worktree.path.clone(), processes })
+    };
+    check_processes()?;
+    let mut pinned = pin::pin(repository, &worktree, caches)?;
+    let id = format!("{}.{}", worktree.session, uuid::Uuid::new_v4().simple());
+    let folder = repository.trash().join(&id);
+    files::create_dir(&folder)?;
+    let mut entry = TrashEntry {
+        format: 1,
+        id,
+        session: worktree.session,
+        path: worktree.path.clone(),
+        git_dir: worktree.registration.dir.clone(),
+        mark: worktree.mark.clone(),
+        branch: worktree.branch()?,
+        pin: pinned.pin.clone(),
+        at: SystemClock.now(),
+        state: EntryState::Removing,
+        tree: files::trash_place(&folder, &worktree.path)?,
+    };
+    entry.write(repository)?;
+    // The last look: from here to the moves, nothing else is done.
+    let looked = check_processes().and_then(|()| {
+        while !pin::is_unchanged(repository, &worktree, &pinned.scan, caches)? {
+            pinned = pin::pin(repository, &worktree, caches)?;
+            entry.pin = pinned.pin.clone();
+            entry.write(repository)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = looked {
+        discard(&folder)?;
+        return Err(error);
+    }
+    entry.complete_removal(repository)?;
+    Ok(entry)
+}
+
+/// Puts a worktree back: at its former place, or at the given one; if that is taken, next to it.
+pub(crate) fn restore(repository: &Repository, id: &str, to: Option<&Path>) -> Result<Worktree> {
+    let _lock = repository.lock()?;
+    let mut entry =
+        read(repository, id)?.ok_or_else(|| WorktreeError::NothingKept { what: id.to_owned() })?;
+    if entry.state != EntryState::Removed || !files::exists(&entry.tree) {
+        return Err(WorktreeError::NothingKept { what: id.to_owned() });
+    }
+    let path = free(to.unwrap_or(&entry.path));
+    if !files::on_one_device(&entry.tree, existing_parent(&path)) {
+        let reason = format!("{} is on another file system", path.display());
+        return Err(WorktreeError::NoPlace { slug: id.to_owned(), reason });
+    }
+    let git_dir = free(&entry.git_dir);
+    entry.state = EntryState::Restoring { path, git_dir };
+    entry.write(repository)?;
+    entry.complete_restoration(repository)
+}
+
+/// Completes or gives up what was interrupted.
+pub(crate) fn recover(repository: &Repository) -> Result<Vec<RecoveredEntry>> {
+    let _lock = repository.lock()?;
+    let mut recovered = Vec::new();
+    for mut entry in list(repository)? {
+        match &entry.state {
+            EntryState::Removed => {}
+            EntryState::Restoring { .. } => {
+                recovered.push(RecoveredEntry::Restored(entry.complete_restoration(repository)?));
+            }
+            EntryState::Removing if files::exists(&entry.registration(repository)) => {
+                // Git knows the worktree no more: only the directory is left to be moved, if it is still that one.
+                let is_it = Registration::of_worktree(&entry.path)?
+                    .is_some_and(|link| is_same_or_gone(&link.dir, &entry.git_dir));
+                if files::exists(&entry.path) && !is_it {
+                    tracing::warn!(path = %entry.path.display(), "left alone: another directory is in its place");
+                    continue;
+                }
+                entry.complete_removal(repository)?;
+                recovered.push(RecoveredEntry::Removed(entry));
+            }
+            EntryState::Removing => {
+                discard(&entry.folder(repository))?;
+                recovered.push(RecoveredEntry::Kept(entry));
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+/// Returns the entries of the trash, the oldest first.
+pub(crate) fn list(repository: &Repository) -> Result<Vec<TrashEntry>> {
+    let trash = repository.trash();
+    let found = match fs::read_dir(&trash) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found.context("list", &trash)?,
+    };
+    let mut entries = Vec::new();
+    for folder in found {
+        let name = folder.context("list", &trash)?.file_name();
+        entries.extend(name.to_str().map(|id| read(repository, id)).transpose()?.flatten());
+    }
+    entries.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
+    Ok(entries)
+}
+
+/// Deletes an entry for good. `all` deletes one with content that its pin does not keep, too. Returns the bytes that were
+/// freed, or `None` if it was left.
+pub(crate) fn purge(repository: &Repository, id: &str, all: bool) -> Result<Option<u64>> {
+    let _lock = repository.lock()?;
+    let entry = read(repository, id)?.ok_or_else(|| WorktreeError::NothingKept { what: id.to_owned() })?;
+    if entry.state != EntryState::Removed || !entry.pin.unkept.is_empty() && !all {
+        return Ok(None);
+    }
+    let folder = entry.folder(repository);
+    let mut freed = 0;
+    for dir in [entry.tree.clone(), entry.registration(repository)] {
+        // Both were renamed by us, to names with a random part.
+        freed += size(&dir);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("remove", &dir);
+            }
+            _ => {}
+        }
+    }
+    discard(&folder)?;
+    Ok(Some(freed))
+}
+
+fn read(repository: &Repository, id: &str) -> Result<Option<TrashEntry>> {
+    if id.contains('/') || id.starts_with('.') {
+        return Ok(None);
+    }
+    let path = repository.trash().join(id).join(FILE);
+    let Some(content) = files::read(&path)? else { return Ok(None) };
+    let parsed: std::result::Result<TrashEntry, _> = serde_json::from_slice(&content);
+    match parsed {
+        Ok(entry) if entry.id == id => Ok(Some(entry)),
+        Ok(_) => Err(WorktreeError::Damaged { path, reason: "it names another entry".to_owned() }),
+        Err(error) => Err(WorktreeError::Damaged { path, reason: error.to_string() }),
+    }
+}
+
+/// Removes the folder of an entry whose parts are in their place, or gone.
+fn discard(folder: &Path) -> Result<()> {
+    match fs::remove_file(folder.join(FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("remove", &folder.join(FILE));
+        }
+        _ => {}
+    }
+    fs::remove_dir(folder).context("remove", folder)?;
+    files::flush_parent(folder)
+}
+
+/// Returns the path, with a number if it is taken.
+fn free(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    let numbered = |number: u32| {
+        let mut name = name.to_owned();
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        path.with_file_name(name)
+    };
+    (1..=u32::MAX).map(numbered).find(|path| !files::exists(path)).unwrap_or_else(|| path.to_owned())
+}
+
+fn existing_parent(path: &Path) -> &Path {
+    path.ancestors().skip(1).find(|parent| parent.is_dir()).unwrap_or_else(|| Path::new("/"))
+}
+
+/// Compares two paths of which one may be gone.
+fn is_same_or_gone(one: &Path, other: &Path) -> bool {
+    is_same(one, other)
+        || one.file_name() == other.file_name()
+            && matches!((one.parent(), other.parent()), (Some(one), Some(other)) if is_same(one, other))
+}
+
+/// Returns the bytes of all files below a directory.
+pub(crate) fn size(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let size_of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size_of).sum()
+}
+
+/// Returns all worktrees of sessions that are in their place.
+pub(crate) fn worktrees(repository: &Repository) -> Result<Vec<Worktree>> {
+    let mut found = Vec::new();
+    for registration in Registration::all(repository)? {
+        let Ok(Some(mark)) = registration.mark() else { continue };
+        let path = registration.worktree()?.unwrap_or_default();
+        found.extend(RecordedWorktree::new(path, registration.dir, mark.text).locate().ok());
+    }
+    Ok(found)
+}

@@ -1,0 +1,113 @@
+//! A worktree of a session, found again by what was recorded of it.
+
+use std::path::{Path, PathBuf};
+
+use session_core::SessionId;
+
+use crate::error::{Result, WorktreeError};
+use crate::registration::Registration;
+
+/// The record of a worktree that was created: enough to find it again, and to know that it is this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordedWorktree {
+    /// Its directory when it was created.
+    pub path: PathBuf,
+    /// Its registration in the repository.
+    pub git_dir: PathBuf,
+    /// The random text in the registration.
+    pub mark: String,
+}
+
+impl RecordedWorktree {
+    /// Creates a record from its parts.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, git_dir: impl Into<PathBuf>, mark: impl Into<String>) -> Self {
+        Self { path: path.into(), git_dir: git_dir.into(), mark: mark.into() }
+    }
+
+    /// Finds the worktree, also after it was moved.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Gone`] if it is not there, or another one is in its place.
+    pub fn locate(&self) -> Result<Worktree> {
+        let gone = |reason: String| WorktreeError::Gone { path: self.path.clone(), reason };
+        let registration = Registration::new(self.git_dir.clone());
+        let mark = match registration.mark() {
+            Ok(Some(mark)) if mark.text == self.mark => mark,
+            Ok(Some(_)) => return Err(gone("its registration belongs to another worktree".to_owned())),
+            Ok(None) => return Err(gone(format!("its registration {} is gone", self.git_dir.display()))),
+            Err(error) => return Err(gone(error.to_string())),
+        };
+        let path =
+            registration.worktree()?.ok_or_else(|| gone("its registration names no directory".to_owned()))?;
+        let link = Registration::of_worktree(&path)?
+            .ok_or_else(|| gone(format!("{} is not there, or no worktree", path.display())))?;
+        if !is_same(&link.dir, &self.git_dir) {
+            return Err(gone(format!("another worktree is at {}", path.display())));
+        }
+        Ok(Worktree { path, registration, session: mark.session, mark: mark.text })
+    }
+}
+
+/// A worktree of a session that is in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worktree {
+    pub(crate) path: PathBuf,
+    pub(crate) registration: Registration,
+    pub(crate) session: SessionId,
+    pub(crate) mark: String,
+}
+
+impl Worktree {
+    /// Returns the worktree at a path.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NotOurs`] if it has no mark of this crate; [`WorktreeError::Gone`] if it is no worktree.
+    pub fn at(path: &Path) -> Result<Self> {
+        let gone = |reason: &str| WorktreeError::Gone { path: path.to_owned(), reason: reason.to_owned() };
+        let registration =
+            Registration::of_worktree(path)?.ok_or_else(|| gone("it is no linked worktree"))?;
+        let not_ours =
+            |reason: &str| WorktreeError::NotOurs { path: path.to_owned(), reason: reason.to_owned() };
+        let mark = registration.mark()?.ok_or_else(|| not_ours("it has no mark of a session"))?;
+        RecordedWorktree::new(path, registration.dir, mark.text).locate()
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the directory of the registration.
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
+        &self.registration.dir
+    }
+
+    /// Returns the session that it was created for.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Returns what has to be recorded to find it again.
+    #[must_use]
+    pub fn record(&self) -> RecordedWorktree {
+        RecordedWorktree::new(&self.path, &self.registration.dir, &self.mark)
+    }
+
+    /// Returns the branch that is checked out; `None` for a detached HEAD.
+    ///
+    /// # Errors
+    /// If its registration cannot be read.
+    pub fn branch(&self) -> Result<Option<String>> {
+        self.registration.branch()
+    }
+}
+
+/// Returns `true` if two paths name the same directory.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}

@@ -1,0 +1,151 @@
+//! The worktrees of one repository.
+
+use std::path::Path;
+
+use session_core::SessionId;
+
+use crate::creation::{self, CreationPlan, NewWorktree, RecoveredCreation};
+use crate::error::{Result, WorktreeError};
+use crate::git::Git;
+use crate::pin::{self, Pin};
+use crate::repository::Repository;
+use crate::trash::{self, RecoveredEntry, TrashEntry, Waived};
+use crate::worktree::Worktree;
+
+/// Names of directories whose ignored content can be created again, besides those with a `CACHEDIR.TAG`.
+const CACHES: [&str; 2] = ["node_modules", "__pycache__"];
+
+/// The worktrees of one repository. All calls block.
+#[derive(Debug, Clone)]
+pub struct Worktrees {
+    repository: Repository,
+    caches: Vec<String>,
+}
+
+impl Worktrees {
+    /// Opens the repository of a directory, with the `git` of `PATH`.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NotARepository`]; git that is missing or too old.
+    pub fn new(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::with_git(&Git::default(), dir)
+    }
+
+    /// Opens the repository of a directory, with another git.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn with_git(git: &Git, dir: impl AsRef<Path>) -> Result<Self> {
+        let repository = Repository::open(git, dir.as_ref())?;
+        Ok(Self { repository, caches: CACHES.map(str::to_owned).to_vec() })
+    }
+
+    /// Sets the names of directories whose ignored content can be created again, besides those with a `CACHEDIR.TAG`. They
+    /// go with a worktree into the trash, and are not pinned.
+    #[must_use]
+    pub fn caches(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.caches = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Returns the repository.
+    #[must_use]
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Chooses directory, branch and commit of a worktree. Creates nothing.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Unborn`], [`WorktreeError::UnknownBase`], [`WorktreeError::NoPlace`].
+    pub fn plan(&self, new: &NewWorktree) -> Result<CreationPlan> {
+        creation::plan(&self.repository, new)
+    }
+
+    /// Creates a planned worktree: `None` if its directory or its branch was taken since, so that a new plan is needed.
+    ///
+    /// The plan has to be recorded before, so that [`recover_creation`](Self::recover_creation) finds what a crash leaves.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Git`], after which nothing is left of it.
+    pub fn create(&self, plan: &CreationPlan) -> Result<Option<Worktree>> {
+        creation::create(&self.repository, plan)
+    }
+
+    /// Completes or rolls back a creation that was interrupted.
+    ///
+    /// # Errors
+    /// Those of git and of the system; it can be called again.
+    pub fn recover_creation(&self, plan: &CreationPlan) -> Result<RecoveredCreation> {
+        creation::recover(&self.repository, plan)
+    }
+
+    /// Returns the worktrees of sessions that are in their place.
+    ///
+    /// # Errors
+    /// If the registrations cannot be read.
+    pub fn list(&self) -> Result<Vec<Worktree>> {
+        trash::worktrees(&self.repository)
+    }
+
+    /// Keeps the content of a worktree in a commit under `refs/sessions/<session>`. The worktree, its index and its files
+    /// are left as they are.
+    ///
+    /// # Errors
+    /// [`WorktreeError::CannotPin`].
+    pub fn pin(&self, worktree: &Worktree) -> Result<Pin> {
+        Ok(pin::pin(&self.repository, worktree, &self.caches)?.pin)
+    }
+
+    /// Moves a worktree into the trash, whatever its state, after its content was pinned. Its branch stays.
+    ///
+    /// # Errors
+    /// [`WorktreeError::InUse`], [`WorktreeError::Locked`], [`WorktreeError::Gone`], [`WorktreeError::CannotPin`]: then it is
+    /// in its place.
+    pub fn remove(&self, worktree: &Worktree, waived: Waived) -> Result<TrashEntry> {
+        trash::remove(&self.repository, worktree, &self.caches, waived)
+    }
+
+    /// Returns the removed worktrees, the oldest first.
+    ///
+    /// # Errors
+    /// If the trash cannot be read.
+    pub fn trash(&self) -> Result<Vec<TrashEntry>> {
+        trash::list(&self.repository)
+    }
+
+    /// Puts a removed worktree back, at its former place or at the given one; if that is taken, next to it.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NothingKept`]; another file system.
+    pub fn restore(&self, id: &str, to: Option<&Path>) -> Result<Worktree> {
+        trash::restore(&self.repository, id, to)
+    }
+
+    /// Returns the entry of a session that was removed last.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NothingKept`].
+    pub fn last_removed(&self, session: SessionId) -> Result<TrashEntry> {
+        let mut entries = self.trash()?;
+        entries.retain(|entry| entry.session == session);
+        entries.pop().ok_or_else(|| WorktreeError::NothingKept { what: session.to_string() })
+    }
+
+    /// Deletes a removed worktree for good, and returns the bytes that this frees. Its pin stays. One with content that its
+    /// pin does not keep is left, with `None`, unless `all` is set.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NothingKept`]; files that cannot be deleted.
+    pub fn purge(&self, id: &str, all: bool) -> Result<Option<u64>> {
+        trash::purge(&self.repository, id, all)
+    }
+
+    /// Completes removals and restorations that were interrupted, or gives them up.
+    ///
+    /// # Errors
+    /// Those of the system; it can be called again.
+    pub fn recover(&self) -> Result<Vec<RecoveredEntry>> {
+        trash::recover(&self.repository)
+    }
+}

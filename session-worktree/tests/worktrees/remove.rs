@@ -1,0 +1,240 @@
+//! Removal and restoration: nothing is lost, whatever the state of the worktree.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use session_worktree::{EntryState, RecoveredEntry, Waived, Worktree, WorktreeError};
+
+use crate::fixture::{Fixture, content, git, git_command, write};
+
+/// Leaves work of every kind in a worktree.
+fn work(worktree: &Worktree) {
+    let path = worktree.path();
+    write(&path.join("committed"), "committed\n");
+    git(path, &["add", "committed"]);
+    git(path, &["commit", "--quiet", "--message=work"]);
+    write(&path.join("amended"), "only the reflog has it\n");
+    git(path, &["add", "amended"]);
+    git(path, &["commit", "--quiet", "--message=lost"]);
+    git(path, &["reset", "--quiet", "--hard", "HEAD~1"]);
+    write(&path.join("README"), "staged\n");
+    git(path, &["add", "README"]);
+    write(&path.join("README"), "changed after that\n");
+    write(&path.join("src/main.rs"), "assumed unchanged\n");
+    git(path, &["update-index", "--assume-unchanged", "src/main.rs"]);
+    write(&path.join("untracked \"file\"\nwith a line end"), [0, 255, 10, 13]);
+    write(&path.join("build.log"), "ignored\n");
+    write(&path.join("empty"), "");
+    symlink("nowhere", path.join("link")).unwrap();
+    write(&path.join("bin/run"), "#!/bin/sh\n");
+    fs::set_permissions(path.join("bin/run"), fs::Permissions::from_mode(0o755)).unwrap();
+    write(&path.join("secret"), "s\n");
+    fs::set_permissions(path.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn staged(path: &Path) -> String {
+    git(path, &["ls-files", "--stage", "-v"]) + &git(path, &["status", "--porcelain=v2", "--ignored"])
+}
+
+#[test]
+fn a_removed_worktree_comes_back_byte_for_byte() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    work(&worktree);
+    let (before, index) = (content(worktree.path()), staged(worktree.path()));
+    let reflog = git(worktree.path(), &["reflog"]);
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    assert!(!worktree.path().exists());
+    assert_eq!(fixture.git(&["worktree", "list", "--porcelain"]).matches("worktree ").count(), 1);
+    assert_eq!(fixture.git(&["branch", "--list", "feature/fix"]).trim(), "feature/fix", "its branch stays");
+    fixture.git(&["reflog", "expire", "--expire=now", "--all"]);
+    fixture.git(&["gc", "--quiet", "--prune=now"]);
+    let restored = worktrees.restore(&entry.id, None).unwrap();
+    assert_eq!(restored, worktree);
+    assert_eq!((content(restored.path()), staged(restored.path())), (before, index));
+    assert_eq!(git(restored.path(), &["reflog"]), reflog);
+    git(restored.path(), &["fsck", "--full", "--strict"]);
+    assert!(worktrees.trash().unwrap().is_empty());
+    // It can be removed again.
+    worktrees.remove(&restored, Waived::default()).unwrap();
+}
+
+#[test]
+fn a_pin_keeps_everything_from_garbage_collection() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    work(&worktree);
+    let lost = git(worktree.path(), &["rev-parse", "HEAD@{1}"]);
+    let only_staged = git(worktree.path(), &["rev-parse", ":README"]);
+    let (index, head) = (staged(worktree.path()), git(worktree.path(), &["rev-parse", "HEAD"]));
+    let pin = worktrees.pin(&worktree).unwrap();
+    assert_eq!((staged(worktree.path()), &pin.unkept), (index, &Vec::new()), "it is left as it was");
+    assert_eq!(pin.name, format!("refs/sessions/{}/1", worktree.session()));
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    assert_eq!(entry.pin.name, format!("refs/sessions/{}/2", worktree.session()));
+    worktrees.purge(&entry.id, false).unwrap().unwrap();
+    fixture.git(&["update-ref", "-d", "refs/heads/feature/fix"]);
+    fixture.git(&["reflog", "expire", "--expire=now", "--all"]);
+    fixture.git(&["gc", "--quiet", "--prune=now"]);
+    for name in [&pin.name, &entry.pin.name] {
+        let parents = fixture.git(&["rev-list", "--parents", "--no-walk", name]);
+        assert!(parents.contains(&lost) && parents.split(' ').nth(1) == Some(&head), "{parents}");
+        let show = |path: &str| {
+            git_command(&fixture.repo(), &["show", &format!("{name}:{path}")]).output().unwrap().stdout
+        };
+        assert_eq!(show("tree/README"), b"changed after that\n");
+        assert_eq!(show(&format!("staged/{only_staged}")), b"staged\n");
+        assert_eq!(show("tree/src/main.rs"), b"assumed unchanged\n");
+        assert_eq!(show("tree/untracked \"file\"\nwith a line end"), [0, 255, 10, 13]);
+        assert_eq!(show("ignored/build.log"), b"ignored\n");
+        assert_eq!(show("tree/link"), b"nowhere");
+        let mode = fixture.git(&["ls-tree", name, "tree/bin/run"]);
+        assert!(mode.starts_with("100755"), "{mode}");
+    }
+    fixture.git(&["fsck", "--full", "--strict"]);
+}
+
+#[test]
+fn conversions_of_git_do_not_change_what_is_kept() {
+    let fixture = Fixture::new();
+    fixture.write(".gitattributes", "*.txt text eol=crlf ident working-tree-encoding=UTF-16\n*.bin -text\n");
+    fixture.git(&["add", "--all"]);
+    fixture.git(&["commit", "--quiet", "--message=attributes"]);
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    write(&worktree.path().join("a.txt"), "$Id: x$\r\nmixed\n");
+    write(&worktree.path().join("sub/.gitattributes"), "* filter=none text=auto eol=lf\n");
+    write(&worktree.path().join("sub/b"), "\r\n\r\n");
+    let pin = worktrees.pin(&worktree).unwrap();
+    let show = |path: &str| {
+        git_command(&fixture.repo(), &["show", &format!("{}:tree/{path}", pin.commit)])
+            .output()
+            .unwrap()
+            .stdout
+    };
+    assert_eq!(show("a.txt"), b"$Id: x$\r\nmixed\n");
+    assert_eq!(show("sub/b"), b"\r\n\r\n");
+}
+
+#[test]
+fn what_a_pin_does_not_keep_is_named_and_not_purged() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let path = worktree.path();
+    git(path, &["init", "--quiet", "nested"]);
+    write(&path.join("nested/file"), "nested\n");
+    write(&path.join("big.log"), vec![b'x'; 17 << 20]);
+    write(&path.join("target/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n");
+    write(&path.join("target/debug/big"), vec![b'x'; 17 << 20]);
+    let before = content(path);
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    assert_eq!(entry.pin.unkept, ["nested", "big.log"], "the cache can be created again");
+    assert_eq!(worktrees.purge(&entry.id, false).unwrap(), None);
+    let restored = worktrees.restore(&entry.id, None).unwrap();
+    assert_eq!(content(restored.path()), before);
+    let entry = worktrees.remove(&restored, Waived::default()).unwrap();
+    assert!(worktrees.purge(&entry.id, true).unwrap() > Some(34 << 20));
+    assert!(worktrees.trash().unwrap().is_empty());
+}
+
+#[test]
+fn an_operation_in_progress_comes_back() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let path = worktree.path();
+    write(&path.join("README"), "ours\n");
+    git(path, &["commit", "--quiet", "--all", "--message=ours"]);
+    fixture.write("README", "theirs\n");
+    fixture.git(&["commit", "--quiet", "--all", "--message=theirs"]);
+    assert!(!git_command(path, &["rebase", "main"]).output().unwrap().status.success(), "it conflicts");
+    let (before, index) = (content(path), staged(path));
+    assert!(index.contains(" 3\tREADME"), "{index}");
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    assert_eq!(entry.branch, None, "a rebase detaches HEAD");
+    fixture.git(&["gc", "--quiet", "--prune=now"]);
+    let restored = worktrees.restore(&entry.id, None).unwrap();
+    assert_eq!((content(restored.path()), staged(restored.path())), (before, index));
+    git(restored.path(), &["rebase", "--abort"]);
+}
+
+#[test]
+fn a_taken_place_moves_what_is_restored() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    work(&worktree);
+    let (before, index) = (content(worktree.path()), staged(worktree.path()));
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let other = fixture.create("fix");
+    assert_ne!(other.path(), worktree.path(), "the branch is still there");
+    write(&worktree.path().join("in the way"), "");
+    let restored = worktrees.restore(&entry.id, None).unwrap();
+    assert_eq!(restored.path(), fixture.folder.path().join("repo.worktrees/fix-3"));
+    assert_eq!((content(restored.path()), staged(restored.path())), (before, index));
+    let entry = worktrees.remove(&restored, Waived::default()).unwrap();
+    let to = fixture.folder.path().join("elsewhere/deep");
+    assert_eq!(worktrees.restore(&entry.id, Some(&to)).unwrap().path(), to);
+}
+
+#[test]
+fn what_is_used_or_locked_is_refused() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let mut process =
+        std::process::Command::new("sleep").arg("600").current_dir(worktree.path()).spawn().unwrap();
+    let refused = worktrees.remove(&worktree, Waived::default()).unwrap_err();
+    assert!(
+        matches!(&refused, WorktreeError::InUse { processes, .. } if *processes == [process.id()]),
+        "{refused}"
+    );
+    process.kill().unwrap();
+    process.wait().unwrap();
+    fs::write(worktree.git_dir().join("locked"), "mine\n").unwrap();
+    let refused = worktrees.remove(&worktree, Waived::default()).unwrap_err();
+    assert!(matches!(&refused, WorktreeError::Locked { reason, .. } if reason == "mine"), "{refused}");
+    assert!(worktree.record().locate().is_ok() && worktrees.trash().unwrap().is_empty());
+    fixture.git(&["worktree", "unlock", worktree.path().to_str().unwrap()]);
+    worktrees.remove(&worktree, Waived::default()).unwrap();
+    assert!(matches!(worktrees.remove(&worktree, Waived::default()), Err(WorktreeError::Gone { .. })));
+}
+
+#[test]
+fn an_interrupted_removal_or_restoration_is_completed() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    work(&worktree);
+    let (before, index) = (content(worktree.path()), staged(worktree.path()));
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let folder = fixture.repo().join(".git/sessions/trash").join(&entry.id);
+    let set_state = |state: &str| {
+        let text = fs::read_to_string(folder.join("entry.json")).unwrap();
+        fs::write(folder.join("entry.json"), text.replace("\"removed\"", state)).unwrap();
+    };
+    // Both moves done, one, and none.
+    set_state("\"removing\"");
+    assert!(matches!(worktrees.recover().unwrap()[..], [RecoveredEntry::Removed(_)]));
+    set_state("\"removing\"");
+    fs::rename(folder.join("tree"), worktree.path()).unwrap();
+    assert!(matches!(worktrees.recover().unwrap()[..], [RecoveredEntry::Removed(_)]));
+    assert_eq!(worktrees.trash().unwrap()[0].state, EntryState::Removed);
+    assert!(!worktree.path().exists());
+    // A restoration: with the directory in its place, and with both.
+    let restoring = format!(
+        "{{\"restoring\": {{\"path\": {:?}, \"git_dir\": {:?}}}}}",
+        worktree.path().to_str().unwrap(),
+        worktree.git_dir().to_str().unwrap()
+    );
+    set_state(&restoring);
+    fs::rename(folder.join("tree"), worktree.path()).unwrap();
+    assert!(
+        matches!(&worktrees.recover().unwrap()[..], [RecoveredEntry::Restored(found)] if *found == worktree)
+    );
+    assert_eq!((content(worktree.path()), staged(worktree.path())), (before, index));
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let folder = fixture.repo().join(".git/sessions/trash").join(&entry.id);
+    let text = fs::read_to_string(folder.join("entry.json")).unwrap();
+    fs::write(folder.join("entry.json"), text.replace("\"removed\"", "\"removing\"")).unwrap();
+    fs::rename(folder.join("tree"), worktree.path()).unwrap();
+    fs::rename(folder.join("registration"), worktree.git_dir()).unwrap();
+    assert!(matches!(worktrees.recover().unwrap()[..], [RecoveredEntry::Kept(_)]));
+    assert!(worktree.record().locate().is_ok() && worktrees.trash().unwrap().is_empty());
+}
