@@ -213,13 +213,21 @@ fn roll_back(repository: &Repository, plan: &CreationPlan) -> Result<RecoveredCr
         rolled_back = RecoveredCreation::RolledBack;
     }
     let name = plan.branch_ref();
-    if rolled_back == RecoveredCreation::RolledBack
-        && repository.ref_target(&name)?.as_ref() == Some(&plan.base)
+    if repository.ref_target(&name)?.as_ref() == Some(&plan.base)
+        && (rolled_back == RecoveredCreation::RolledBack || was_created_for(repository, plan)?)
     {
         // It points to the commit that it was created from, so nothing is lost with it.
         repository.call("remove a branch").args(["update-ref", "-d", &name, &plan.base]).run()?;
+        rolled_back = RecoveredCreation::RolledBack;
     }
     Ok(rolled_back)
+}
+
+/// Returns `true` if the branch has only been created, from the id of this commit: a person types another name of it.
+fn was_created_for(repository: &Repository, plan: &CreationPlan) -> Result<bool> {
+    let args = ["log", "--walk-reflogs", "--format=%gs", &plan.branch_ref(), "--"];
+    let output = repository.call("read a reflog").args(args).offline().run()?;
+    Ok(output.line() == format!("branch: Created from {}", plan.base).as_bytes())
 }
 
 /// Returns the registration whose worktree has this path.

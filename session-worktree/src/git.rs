@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ pub(crate) struct Call {
     what: String,
     input: Option<Input>,
     stdin: Option<Stdio>,
-    is_silent: bool,
+    stdout: Option<Stdio>,
 }
 
 /// Writes the input of a call.
@@ -114,7 +114,7 @@ impl Git {
             command.args(["-c", setting]);
         }
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_NO_REPLACE_OBJECTS", "1");
-        Call { command, what: what.into(), input: None, stdin: None, is_silent: false }
+        Call { command, what: what.into(), input: None, stdin: None, stdout: None }
     }
 
     /// Checks that git is there, and new enough.
@@ -242,7 +242,7 @@ impl Call {
 
     /// Discards standard output.
     pub(crate) fn silent(mut self) -> Self {
-        self.is_silent = true;
+        self.stdout = Some(Stdio::null());
         self
     }
 
@@ -258,7 +258,7 @@ impl Call {
             WorktreeError::Git { what: self.what.clone(), reason: error.to_string() }
         };
         let piped = if self.input.is_none() { Stdio::null() } else { Stdio::piped() };
-        let stdout = if self.is_silent { Stdio::null() } else { Stdio::piped() };
+        let stdout = self.stdout.take().unwrap_or_else(Stdio::piped);
         self.command.stdin(self.stdin.take().unwrap_or(piped)).stdout(stdout).stderr(Stdio::piped());
         let mut child = self.command.spawn().map_err(failed)?;
         let writer = match (child.stdin.take(), self.input.take()) {
@@ -279,6 +279,26 @@ impl Call {
             return Err(failed(error));
         }
         Ok(Output { code: output.status.code(), stdout: output.stdout, stderr: output.stderr })
+    }
+
+    /// Runs git, which has to succeed, and passes what it prints to this function.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run); an error of the function.
+    pub(crate) fn read(mut self, read: impl FnOnce(&mut dyn BufRead) -> io::Result<()>) -> Result<()> {
+        let what = self.what.clone();
+        let failed = |error: io::Error| WorktreeError::Git { what: what.clone(), reason: error.to_string() };
+        let (reader, writer) = io::pipe().map_err(failed)?;
+        self.stdout = Some(writer.into());
+        // Git ends when nothing reads what it prints.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, || self.run()).map_err(failed)?;
+            let read = read(&mut BufReader::with_capacity(1 << 16, reader)).map_err(failed);
+            match thread.join() {
+                Ok(ran) => ran.and(read),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     /// Runs git, which has to succeed.

@@ -160,7 +160,7 @@ pub(crate) fn remove(
         return Err(WorktreeError::Locked { path: worktree.path, reason });
     }
     let check_processes = || {
-        let processes = processes::inside(&worktree.path);
+        let (processes, _) = processes::inside(&worktree.path);
         if processes.is_empty() || waived.processes {
             return Ok(());
         }

@@ -7,8 +7,11 @@ use session_core::SessionId;
 use crate::creation::{self, CreationPlan, NewWorktree, RecoveredCreation};
 use crate::error::{Result, WorktreeError};
 use crate::git::Git;
+use crate::include::{self, IncludedFiles};
 use crate::pin::{self, Pin};
 use crate::repository::Repository;
+use crate::snapshots::{self, Snapshot};
+use crate::status::{self, WorktreeStatus};
 use crate::trash::{self, RecoveredEntry, TrashEntry, Waived};
 use crate::worktree::Worktree;
 
@@ -95,6 +98,46 @@ impl Worktrees {
     /// [`WorktreeError::CannotPin`].
     pub fn pin(&self, worktree: &Worktree) -> Result<Pin> {
         Ok(pin::pin(&self.repository, worktree, &self.caches)?.pin)
+    }
+
+    /// Reads the state of a worktree, compared with the commit that it started at.
+    ///
+    /// # Errors
+    /// Files that cannot be read; those of git.
+    pub fn status(&self, worktree: &Worktree, base: Option<&str>) -> Result<WorktreeStatus> {
+        status::status(&self.repository, worktree, base, &self.caches)
+    }
+
+    /// Copies the files into a new worktree that git ignores and the file `.worktreeinclude` of the main worktree names.
+    ///
+    /// # Errors
+    /// If they cannot be listed; one that cannot be copied is skipped.
+    pub fn include_files(&self, worktree: &Worktree) -> Result<IncludedFiles> {
+        include::copy(&self.repository, self.repository.root(), worktree.path())
+    }
+
+    /// Returns the snapshots of a session, the oldest first.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub fn snapshots(&self, session: SessionId) -> Result<Vec<Snapshot>> {
+        snapshots::list(&self.repository, session)
+    }
+
+    /// Removes a snapshot of a session. Git may delete its content then.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NothingKept`].
+    pub fn drop_snapshot(&self, session: SessionId, number: u64) -> Result<()> {
+        snapshots::drop(&self.repository, session, number)
+    }
+
+    /// Creates a worktree from a snapshot: its files, its index and HEAD, on its branch if that exists.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NothingKept`]; [`WorktreeError::NoPlace`] if the path is taken.
+    pub fn restore_snapshot(&self, session: SessionId, number: u64, path: &Path) -> Result<Worktree> {
+        snapshots::restore(&self.repository, session, number, path)
     }
 
     /// Moves a worktree into the trash, whatever its state, after its content was pinned. Its branch stays.

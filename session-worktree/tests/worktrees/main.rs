@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 mod create;
+#[path = "../support/fixture.rs"]
 mod fixture;
 mod remove;
+mod see;

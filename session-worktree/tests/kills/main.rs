@@ -1,0 +1,173 @@
+//! Kills: each system call of a creation, pin, removal or restoration at which something changes is the last one. Recovery
+//! then completes the work or undoes it, and nothing is lost.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a test program")]
+
+#[path = "../support/fixture.rs"]
+mod fixture;
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+
+use session_core::SessionId;
+use session_worktree::{NewWorktree, RecoveredCreation, Slug, Waived, Worktree, Worktrees};
+
+use self::fixture::{Fixture, content, git, write};
+
+/// The calls: those that change names and files, and those that start git and wait for it. Not every system has all.
+const CALLS: [&str; 13] = [
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "fsync",
+    "vfork",
+    "clone3",
+    "wait4",
+    "waitid",
+];
+
+/// The works, each as a test: this program is started again for the work itself, which is killed in its first thread.
+fn main() {
+    if let Some(repository) = std::env::var_os("WORKTREE_TEST_KILLED") {
+        return work(&repository);
+    }
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let tests: [(&str, fn()); 4] = [
+        ("a_killed_creation_is_completed_or_leaves_nothing", creation),
+        ("a_killed_pin_changes_nothing", || nothing_is_lost("pin")),
+        ("a_killed_removal_is_completed_or_undone", || nothing_is_lost("remove")),
+        ("a_killed_restoration_is_completed", || nothing_is_lost("restore")),
+    ];
+    let can_trace = can_trace();
+    for (name, test) in tests {
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted)) {
+            if can_trace {
+                test();
+            }
+            println!(
+                "test {name} ... {}",
+                if can_trace { "ok" } else { "not run: strace is missing, or may not trace" }
+            );
+        }
+    }
+}
+
+fn work(repository: &OsStr) {
+    let argument = |name: &str| std::env::var(name).unwrap();
+    let worktrees = Worktrees::new(repository).unwrap();
+    let id = argument("WORKTREE_TEST_SESSION");
+    match argument("WORKTREE_TEST_WORK").as_str() {
+        "create" => {
+            let new = NewWorktree::new(id.parse().unwrap(), Slug::from_text("fix"));
+            worktrees.create(&worktrees.plan(&new).unwrap()).unwrap().unwrap();
+        }
+        "pin" => drop(worktrees.pin(&worktrees.list().unwrap()[0]).unwrap()),
+        "remove" => drop(worktrees.remove(&worktrees.list().unwrap()[0], Waived::default()).unwrap()),
+        "restore" => drop(worktrees.restore(&worktrees.trash().unwrap()[0].id, None).unwrap()),
+        work => panic!("{work}"),
+    }
+}
+
+/// Runs work that is killed at its n-th call of this kind. Returns `false` if it made fewer.
+fn killed_at(call: &str, n: usize, fixture: &Fixture, work: &str, session: SessionId) -> bool {
+    let status = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", &format!("trace=?{call}")])
+        .args(["-e", &format!("inject=?{call}:signal=KILL:when={n}")])
+        .arg("--")
+        .arg(std::env::current_exe().unwrap())
+        .env("WORKTREE_TEST_KILLED", fixture.repo())
+        .env("WORKTREE_TEST_WORK", work)
+        .env("WORKTREE_TEST_SESSION", session.to_string())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    let was_killed = status.signal() == Some(9) || status.code() == Some(137);
+    assert!(was_killed || status.success(), "{work}, {call} {n}: {status}");
+    was_killed
+}
+
+fn can_trace() -> bool {
+    let traced =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    traced.is_ok_and(|status| status.success())
+}
+
+/// Checks that git knows of nothing that is not there.
+fn check(fixture: &Fixture, case: &str) {
+    assert_eq!(fixture.git(&["worktree", "prune", "--dry-run", "--verbose"]), "", "{case}");
+    fixture.git(&["fsck", "--full", "--strict", "--no-dangling"]);
+}
+
+fn work_in(worktree: &Worktree) {
+    write(&worktree.path().join("README"), "staged\n");
+    git(worktree.path(), &["add", "README"]);
+    write(&worktree.path().join("README"), "changed\n");
+    write(&worktree.path().join("new"), "new\n");
+}
+
+/// Calls a function for each call of each kind until it returns `false`, and returns the number of kills.
+fn for_each_call(mut kill: impl FnMut(&str, usize) -> bool) -> usize {
+    CALLS.into_iter().map(|call| (1..10_000).take_while(|n| kill(call, *n)).count()).sum()
+}
+
+fn creation() {
+    let kills = for_each_call(|call, n| {
+        let fixture = Fixture::new();
+        let session = SessionId::random();
+        let worktrees = fixture.worktrees();
+        let new = NewWorktree::new(session, Slug::from_text("fix"));
+        let plan = worktrees.plan(&new).unwrap();
+        let was_killed = killed_at(call, n, &fixture, "create", session);
+        let case = format!("{call} {n}");
+        match worktrees.recover_creation(&plan).unwrap() {
+            RecoveredCreation::Completed(worktree) => {
+                assert_eq!(worktree.record().locate().unwrap(), worktree, "{case}");
+                assert_eq!(git(worktree.path(), &["status", "--porcelain"]), "", "{case}");
+            }
+            RecoveredCreation::RolledBack | RecoveredCreation::Nothing => {
+                assert!(was_killed && !plan.path.exists(), "{case}");
+                assert_eq!(fixture.git(&["branch", "--list", "feature/*"]), "", "{case}");
+                worktrees.create(&plan).unwrap().unwrap();
+            }
+        }
+        check(&fixture, &case);
+        was_killed
+    });
+    assert!(kills > 20, "{kills}");
+    println!("create: {kills} kills");
+}
+
+/// Kills work on a worktree at each of its calls, and compares its content after the recovery.
+fn nothing_is_lost(work: &str) {
+    let kills = for_each_call(|call, n| {
+        let fixture = Fixture::new();
+        let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+        work_in(&worktree);
+        let before = (content(worktree.path()), git(worktree.path(), &["status", "--porcelain=v2"]));
+        if work == "restore" {
+            worktrees.remove(&worktree, Waived::default()).unwrap();
+        }
+        let was_killed = killed_at(call, n, &fixture, work, worktree.session());
+        let case = format!("{work}, {call} {n}");
+        worktrees.recover().unwrap();
+        check(&fixture, &case);
+        let entries = worktrees.trash().unwrap();
+        assert_eq!(entries.len() + worktrees.list().unwrap().len(), 1, "{case}: it is in one place");
+        for entry in entries {
+            worktrees.restore(&entry.id, None).unwrap();
+        }
+        let after = (content(worktree.path()), git(worktree.path(), &["status", "--porcelain=v2"]));
+        assert_eq!(after, before, "{case}");
+        assert_eq!(worktree.record().locate().unwrap(), worktree, "{case}");
+        was_killed
+    });
+    assert!(kills > 20, "{kills}");
+    println!("{work}: {kills} kills");
+}
