@@ -105,14 +105,22 @@ pub(crate) mod map {
 }
 
 /// A path.
-pub(crate) mod path {
+pub mod path {
     use super::{Deserialize, Deserializer, Encoded, Path, PathBuf, Serialize as _, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    /// Serializes.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
         Encoded::of(path.as_os_str()).serialize(serializer)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    /// Deserializes.
+    ///
+    /// # Errors
+    /// Those of the deserializer; a text that is UTF-8 in base64.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
         Encoded::deserialize(deserializer)?.decode().map(PathBuf::from)
     }
 }

@@ -6,10 +6,14 @@ use session_core::SessionId;
 
 use crate::error::{Result, WorktreeError};
 use crate::files;
+use crate::git::Unapproved;
 use crate::registration::{Registration, lock_reason};
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryLock};
 use crate::slug::Slug;
 use crate::worktree::Worktree;
+
+/// Attempts of a creation that fails before it begins.
+const ATTEMPTS: u32 = 5;
 
 /// The commit that a worktree starts at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,21 +149,17 @@ pub(crate) fn create(repository: &Repository, plan: &CreationPlan) -> Result<Opt
     }
     let folder = plan.path.parent().unwrap_or_else(|| Path::new("/"));
     files::create_dir(folder)?;
-    let reason = lock_reason(plan.session);
-    let add = ["worktree", "add", "--quiet", "--no-track", "--lock", "--reason", &reason, "-b", &plan.branch];
-    let call = repository
-        .call("create a worktree")
-        .settings(&unapproved.settings)
-        .args(add)
-        .arg("--end-of-options")
-        .arg(&plan.path)
-        .arg(&plan.base);
-    if let Err(error) = call.holding(&lock)?.run() {
+    for attempt in 1.. {
+        let Err(error) = add(repository, plan, &unapproved, &lock) else { break };
+        // A garbage collection removes a registration that has only been begun.
+        let had_begun = files::exists(&plan.path);
         // Git removes what it created, except for the branch.
         if let Err(error) = roll_back(repository, plan) {
             tracing::warn!(path = %plan.path.display(), %error, "could not remove the parts of a worktree");
         }
-        return Err(error);
+        if had_begun || attempt == ATTEMPTS {
+            return Err(error);
+        }
     }
     if !unapproved.names.is_empty() {
         tracing::warn!(names = ?unapproved.names, "not run: only the repository's own configuration names it");
@@ -170,6 +170,28 @@ pub(crate) fn create(repository: &Repository, plan: &CreationPlan) -> Result<Opt
     };
     let mark = registration.set_mark(plan.session)?;
     Ok(Some(Worktree { path: plan.path.clone(), registration, session: plan.session, mark }))
+}
+
+/// Has git create a worktree.
+fn add(
+    repository: &Repository,
+    plan: &CreationPlan,
+    unapproved: &Unapproved,
+    lock: &RepositoryLock,
+) -> Result<()> {
+    let reason = lock_reason(plan.session);
+    let args =
+        ["worktree", "add", "--quiet", "--no-track", "--lock", "--reason", &reason, "-b", &plan.branch];
+    repository
+        .call("create a worktree")
+        .settings(&unapproved.settings)
+        .args(args)
+        .arg("--end-of-options")
+        .arg(&plan.path)
+        .arg(&plan.base)
+        .holding(lock)?
+        .run()
+        .map(drop)
 }
 
 /// Completes or rolls back a creation that was interrupted.
@@ -232,7 +254,7 @@ fn was_created_for(repository: &Repository, plan: &CreationPlan) -> Result<bool>
 
 /// Returns the registration whose worktree has this path.
 fn registration_at(repository: &Repository, path: &Path) -> Result<Option<Registration>> {
-    for registration in Registration::all(repository)? {
+    for registration in Registration::all(&repository.registrations())? {
         if registration.worktree()?.is_some_and(|worktree| worktree == path) {
             return Ok(Some(registration));
         }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, RenameFlags};
+use serde::Serialize;
 
 use crate::error::{IoContext as _, Result};
 
@@ -30,6 +31,12 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     file.write_all(content).and_then(|()| file.sync_all()).context("write", &new)?;
     fs::rename(&new, path).context("write", path)?;
     flush_parent(path)
+}
+
+/// Writes a value as JSON, in one step.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_vec_pretty(value).context("write", path)?;
+    write(path, &json)
 }
 
 /// Reads a small regular file; `None` if there is none. Follows no link.
@@ -70,8 +77,10 @@ pub(crate) fn create_dir(dir: &Path) -> Result<()> {
         create_dir(parent)?;
     }
     match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).context("create", dir),
-        _ => flush_parent(dir),
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(error).context("create", dir),
+        Ok(()) => flush_parent(dir),
     }
 }
 

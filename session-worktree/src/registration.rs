@@ -10,7 +10,6 @@ use session_core::SessionId;
 
 use crate::error::{IoContext as _, Result, WorktreeError};
 use crate::files;
-use crate::repository::Repository;
 
 /// The name of the mark in a registration.
 const MARK: &str = "session.json";
@@ -36,16 +35,15 @@ impl Registration {
         Self { dir }
     }
 
-    /// Returns all registrations of linked worktrees.
-    pub(crate) fn all(repository: &Repository) -> Result<Vec<Self>> {
-        let folder = repository.registrations();
-        let entries = match fs::read_dir(&folder) {
+    /// Returns all registrations of linked worktrees, from the folder that has them.
+    pub(crate) fn all(folder: &Path) -> Result<Vec<Self>> {
+        let entries = match fs::read_dir(folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.context("list", &folder)?,
+            entries => entries.context("list", folder)?,
         };
         let mut found = Vec::new();
         for entry in entries {
-            found.push(Self::new(entry.context("list", &folder)?.path()));
+            found.push(Self::new(entry.context("list", folder)?.path()));
         }
         found.sort_by(|one, other| one.dir.cmp(&other.dir));
         Ok(found)
@@ -76,8 +74,7 @@ impl Registration {
     pub(crate) fn set_mark(&self, session: SessionId) -> Result<String> {
         let text = uuid::Uuid::new_v4().simple().to_string();
         let content = Mark { format: 1, session, text: text.clone() };
-        let json = serde_json::to_vec(&content).unwrap_or_default();
-        files::write(&self.dir.join(MARK), &json)?;
+        files::write_json(&self.dir.join(MARK), &content)?;
         Ok(text)
     }
 

@@ -5,9 +5,11 @@
 //! alone is enough to put the worktree back, or to complete a removal that was interrupted.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use session_core::os_text;
 use session_core::{Clock as _, SessionId, SystemClock, Timestamp};
 
 use crate::error::{IoContext as _, Result, WorktreeError};
@@ -30,8 +32,10 @@ pub struct TrashEntry {
     /// The session that the worktree was created for.
     pub session: SessionId,
     /// The directory that it had.
+    #[serde(with = "os_text::path")]
     pub path: PathBuf,
     /// The registration that it had.
+    #[serde(with = "os_text::path")]
     pub git_dir: PathBuf,
     /// The random text of its mark.
     pub mark: String,
@@ -44,6 +48,7 @@ pub struct TrashEntry {
     /// The step that a removal or restoration is in.
     pub state: EntryState,
     /// The place of its directory in the trash.
+    #[serde(with = "os_text::path")]
     tree: PathBuf,
 }
 
@@ -59,8 +64,10 @@ pub enum EntryState {
     /// It is being put back at this place.
     Restoring {
         /// The directory.
+        #[serde(with = "os_text::path")]
         path: PathBuf,
         /// The registration.
+        #[serde(with = "os_text::path")]
         git_dir: PathBuf,
     },
 }
@@ -95,8 +102,7 @@ impl TrashEntry {
     }
 
     fn write(&self, repository: &Repository) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).unwrap_or_default();
-        files::write(&self.folder(repository).join(FILE), &json)
+        files::write_json(&self.folder(repository).join(FILE), self)
     }
 
     /// Moves the worktree into the trash, as far as it is not there yet: first the registration, so that git forgets the
@@ -117,25 +123,33 @@ impl TrashEntry {
     }
 
     /// Moves the worktree back, as far as it is not there yet.
-    fn complete_restoration(&self, repository: &Repository) -> Result<Worktree> {
-        let EntryState::Restoring { path, git_dir } = &self.state else {
+    fn complete_restoration(&mut self, repository: &Repository) -> Result<Worktree> {
+        let EntryState::Restoring { path, git_dir } = self.state.clone() else {
             return Err(WorktreeError::NothingKept { what: self.id.clone() });
         };
         if files::exists(&self.tree) {
             if let Some(parent) = path.parent() {
                 files::create_dir(parent)?;
             }
-            files::move_dir(&self.tree, path)?;
+            files::move_dir(&self.tree, &path)?;
         }
-        let kept = self.registration(repository);
-        if files::exists(&kept) {
+        let mut git_dir = git_dir;
+        let kept = Registration::new(self.registration(repository));
+        while files::exists(&kept.dir) {
             files::create_dir(&repository.registrations())?;
             // Before git sees it, so that it never names another directory.
-            let connected = Registration::new(kept.clone());
-            connected.connect_as(path, git_dir)?;
-            files::move_dir(&kept, git_dir)?;
+            kept.connect_as(&path, &git_dir)?;
+            match files::move_dir(&kept.dir, &git_dir) {
+                Err(WorktreeError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                    // A garbage collection that ran meanwhile has created a directory of that name.
+                    git_dir = free(&git_dir);
+                    self.state = EntryState::Restoring { path: path.clone(), git_dir: git_dir.clone() };
+                    self.write(repository)?;
+                }
+                moved => moved?,
+            }
         }
-        let worktree = RecordedWorktree::new(path, git_dir, &self.mark).locate()?;
+        let worktree = RecordedWorktree::new(&path, &git_dir, &self.mark).locate()?;
         let folder = self.folder(repository);
         fs::remove_file(folder.join(FILE)).context("remove", &folder.join(FILE))?;
         fs::remove_dir(&folder).context("remove", &folder)?;
@@ -255,7 +269,7 @@ pub(crate) fn recover(repository: &Repository) -> Result<Vec<RecoveredEntry>> {
 pub(crate) fn list(repository: &Repository) -> Result<Vec<TrashEntry>> {
     let trash = repository.trash();
     let found = match fs::read_dir(&trash) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         found => found.context("list", &trash)?,
     };
     let mut entries = Vec::new();
@@ -281,7 +295,7 @@ pub(crate) fn purge(repository: &Repository, id: &str, all: bool) -> Result<Opti
         // Both were renamed by us, to names with a random part.
         freed += size(&dir);
         match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).context("remove", &dir);
             }
             _ => {}
@@ -308,7 +322,7 @@ fn read(repository: &Repository, id: &str) -> Result<Option<TrashEntry>> {
 /// Removes the folder of an entry whose parts are in their place, or gone.
 fn discard(folder: &Path) -> Result<()> {
     match fs::remove_file(folder.join(FILE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).context("remove", &folder.join(FILE));
         }
         _ => {}
@@ -355,7 +369,7 @@ pub(crate) fn size(dir: &Path) -> u64 {
 /// Returns all worktrees of sessions that are in their place.
 pub(crate) fn worktrees(repository: &Repository) -> Result<Vec<Worktree>> {
     let mut found = Vec::new();
-    for registration in Registration::all(repository)? {
+    for registration in Registration::all(&repository.registrations())? {
         let Ok(Some(mark)) = registration.mark() else { continue };
         let path = registration.worktree()?.unwrap_or_default();
         found.extend(RecordedWorktree::new(path, registration.dir, mark.text).locate().ok());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use session_core::SessionId;
 
 use crate::error::{Result, WorktreeError};
-use crate::registration::Registration;
+use crate::registration::{Mark, Registration};
 
 /// The record of a worktree that was created: enough to find it again, and to know that it is this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,21 +32,34 @@ impl RecordedWorktree {
     /// [`WorktreeError::Gone`] if it is not there, or another one is in its place.
     pub fn locate(&self) -> Result<Worktree> {
         let gone = |reason: String| WorktreeError::Gone { path: self.path.clone(), reason };
-        let registration = Registration::new(self.git_dir.clone());
-        let mark = match registration.mark() {
-            Ok(Some(mark)) if mark.text == self.mark => mark,
-            Ok(Some(_)) => return Err(gone("its registration belongs to another worktree".to_owned())),
-            Ok(None) => return Err(gone(format!("its registration {} is gone", self.git_dir.display()))),
-            Err(error) => return Err(gone(error.to_string())),
-        };
+        let (registration, mark) = self.registration()?;
         let path =
             registration.worktree()?.ok_or_else(|| gone("its registration names no directory".to_owned()))?;
         let link = Registration::of_worktree(&path)?
             .ok_or_else(|| gone(format!("{} is not there, or no worktree", path.display())))?;
-        if !is_same(&link.dir, &self.git_dir) {
+        if !is_same(&link.dir, &registration.dir) {
             return Err(gone(format!("another worktree is at {}", path.display())));
         }
         Ok(Worktree { path, registration, session: mark.session, mark: mark.text })
+    }
+
+    /// Finds its registration by the mark: at the recorded place, or where a restoration has put it.
+    fn registration(&self) -> Result<(Registration, Mark)> {
+        let recorded = Registration::new(self.git_dir.clone());
+        let found = match recorded.mark() {
+            Ok(Some(mark)) if mark.text == self.mark => return Ok((recorded, mark)),
+            Ok(Some(_)) => "its registration belongs to another worktree".to_owned(),
+            Ok(None) => format!("its registration {} is gone", self.git_dir.display()),
+            Err(error) => error.to_string(),
+        };
+        for registration in Registration::all(self.git_dir.parent().unwrap_or(&self.git_dir))? {
+            if let Ok(Some(mark)) = registration.mark()
+                && mark.text == self.mark
+            {
+                return Ok((registration, mark));
+            }
+        }
+        Err(WorktreeError::Gone { path: self.path.clone(), reason: found })
     }
 }
 

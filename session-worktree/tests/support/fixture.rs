@@ -50,7 +50,12 @@ impl Fixture {
     pub(crate) fn create(&self, name: &str) -> Worktree {
         let new = NewWorktree::new(SessionId::random(), Slug::from_text(name));
         let worktrees = self.worktrees();
-        worktrees.create(&worktrees.plan(&new).unwrap()).unwrap().unwrap()
+        loop {
+            // Another process may take the name first.
+            if let Some(created) = worktrees.create(&worktrees.plan(&new).unwrap()).unwrap() {
+                return created;
+            }
+        }
     }
 }
 

@@ -5,5 +5,6 @@
 mod create;
 #[path = "../support/fixture.rs"]
 mod fixture;
+mod hostile;
 mod remove;
 mod see;

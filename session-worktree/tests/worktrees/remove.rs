@@ -238,3 +238,18 @@ fn an_interrupted_removal_or_restoration_is_completed() {
     assert!(matches!(worktrees.recover().unwrap()[..], [RecoveredEntry::Kept(_)]));
     assert!(worktree.record().locate().is_ok() && worktrees.trash().unwrap().is_empty());
 }
+
+#[test]
+fn a_restored_worktree_is_found_by_what_was_recorded_of_it() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let record = worktree.record();
+    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    assert!(matches!(record.locate(), Err(WorktreeError::Gone { .. })));
+    // Its place and its name in the repository are taken.
+    fixture.git(&["worktree", "add", "--quiet", "--detach", worktree.path().to_str().unwrap()]);
+    assert!(matches!(record.locate(), Err(WorktreeError::Gone { .. })), "it is another one");
+    let restored = worktrees.restore(&entry.id, None).unwrap();
+    assert_ne!((restored.path(), restored.git_dir()), (worktree.path(), worktree.git_dir()));
+    assert_eq!(record.locate().unwrap(), restored);
+}
