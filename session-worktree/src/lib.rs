@@ -27,6 +27,8 @@ pub use self::repository::Repository;
 pub use self::slug::Slug;
 pub use self::snapshots::Snapshot;
 pub use self::status::WorktreeStatus;
-pub use self::trash::{EntryState, RecoveredEntry, TrashEntry, Waived};
+pub use self::trash::{
+    BranchOutcome, EntryState, RecoveredEntry, RemoveOptions, RemovedWorktree, TrashEntry,
+};
 pub use self::worktree::{RecordedWorktree, Worktree};
 pub use self::worktrees::Worktrees;

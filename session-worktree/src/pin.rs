@@ -332,7 +332,7 @@ fn read_whole(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Returns the commit that is checked out; `None` on a branch without one.
-fn head(repository: &Repository, worktree: &Worktree) -> Result<Option<String>> {
+pub(crate) fn head(repository: &Repository, worktree: &Worktree) -> Result<Option<String>> {
     let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^{commit}"];
     let output = repository.git().call(&worktree.path, "read HEAD").args(args).offline().output()?;
     Ok((output.code == Some(0)).then(|| String::from_utf8_lossy(output.line()).into_owned()))

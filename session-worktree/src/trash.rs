@@ -4,8 +4,10 @@
 //! An entry is a folder in the repository with a file that names everything. It is written before the first move and
 //! alone is enough to put the worktree back, or to complete a removal that was interrupted.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,8 @@ pub struct TrashEntry {
     pub mark: String,
     /// The branch that was checked out; `None` for a detached HEAD.
     pub branch: Option<String>,
+    /// The commit that was checked out; `None` on a branch without one.
+    pub head: Option<String>,
     /// The commit that keeps its content from git's garbage collection.
     pub pin: Pin,
     /// The time of its removal.
@@ -72,12 +76,62 @@ pub enum EntryState {
     },
 }
 
-/// Checks that are left out of a removal, each because a person said so.
+/// The options of a removal. Each leaves out one check, because a person said so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Waived {
-    /// Processes work in the directory.
-    pub processes: bool,
+pub struct RemoveOptions {
+    /// Remove it although processes work in it.
+    pub in_use: bool,
+    /// Delete its branch, too. The commits stay: the pin keeps them.
+    pub delete_branch: bool,
+}
+
+impl RemoveOptions {
+    /// Checks everything, and keeps the branch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Removes a worktree although processes work in it.
+    #[must_use]
+    pub const fn in_use(mut self) -> Self {
+        self.in_use = true;
+        self
+    }
+
+    /// Deletes the branch, too.
+    #[must_use]
+    pub const fn delete_branch(mut self) -> Self {
+        self.delete_branch = true;
+        self
+    }
+}
+
+/// The result of a removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedWorktree {
+    /// The entry in the trash.
+    pub entry: TrashEntry,
+    /// The result for its branch.
+    pub branch: BranchOutcome,
+}
+
+/// The result of a removal for the branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BranchOutcome {
+    /// It is kept, because its deletion was not asked for.
+    Kept,
+    /// None was checked out.
+    None,
+    /// It was deleted.
+    Deleted,
+    /// It is kept: this worktree has it checked out, too.
+    CheckedOut(PathBuf),
+    /// It is kept: git refused, or it has moved since the worktree was pinned.
+    Refused(String),
 }
 
 /// The result of a recovery of the trash.
@@ -150,6 +204,14 @@ impl TrashEntry {
             }
         }
         let worktree = RecordedWorktree::new(&path, &git_dir, &self.mark).locate()?;
+        if let (Some(branch), Some(head)) = (&self.branch, &self.head) {
+            // It may have been deleted with the worktree. One that is there is left as it is.
+            let name = format!("refs/heads/{branch}");
+            if repository.ref_target(&name)?.is_none() {
+                let nothing = "0".repeat(head.len());
+                repository.call("create a branch").args(["update-ref", &name, head, &nothing]).run()?;
+            }
+        }
         let folder = self.folder(repository);
         fs::remove_file(folder.join(FILE)).context("remove", &folder.join(FILE))?;
         fs::remove_dir(&folder).context("remove", &folder)?;
@@ -163,8 +225,8 @@ pub(crate) fn remove(
     repository: &Repository,
     worktree: &Worktree,
     caches: &[String],
-    waived: Waived,
-) -> Result<TrashEntry> {
+    options: RemoveOptions,
+) -> Result<RemovedWorktree> {
     let _lock = repository.lock()?;
     // It may have changed while the lock was waited for.
     let worktree = worktree.record().locate()?;
@@ -175,7 +237,7 @@ pub(crate) fn remove(
     }
     let check_processes = || {
         let (processes, _) = processes::inside(&worktree.path);
-        if processes.is_empty() || waived.processes {
+        if processes.is_empty() || options.in_use {
             return Ok(());
         }
         Err(WorktreeError::InUse { path: worktree.path.clone(), processes })
@@ -193,6 +255,7 @@ pub(crate) fn remove(
         git_dir: worktree.registration.dir.clone(),
         mark: worktree.mark.clone(),
         branch: worktree.branch()?,
+        head: pin::head(repository, &worktree)?,
         pin: pinned.pin.clone(),
         at: SystemClock.now(),
         state: EntryState::Removing,
@@ -204,6 +267,7 @@ pub(crate) fn remove(
         while !pin::is_unchanged(repository, &worktree, &pinned.scan, caches)? {
             pinned = pin::pin(repository, &worktree, caches)?;
             entry.pin = pinned.pin.clone();
+            (entry.branch, entry.head) = (worktree.branch()?, pin::head(repository, &worktree)?);
             entry.write(repository)?;
         }
         Ok(())
@@ -213,7 +277,30 @@ pub(crate) fn remove(
         return Err(error);
     }
     entry.complete_removal(repository)?;
-    Ok(entry)
+    let branch = match (&entry.branch, &entry.head) {
+        (None, _) | (_, None) => BranchOutcome::None,
+        (Some(_), Some(_)) if !options.delete_branch => BranchOutcome::Kept,
+        (Some(branch), Some(head)) => delete_branch(repository, branch, head)?,
+    };
+    Ok(RemovedWorktree { entry, branch })
+}
+
+/// Deletes a branch that points to this commit and is checked out nowhere.
+fn delete_branch(repository: &Repository, branch: &str, head: &str) -> Result<BranchOutcome> {
+    let name = format!("refs/heads/{branch}");
+    let listed = repository.call("list worktrees").args(["worktree", "list", "--porcelain", "-z"]).run()?;
+    let mut path = PathBuf::new();
+    for field in listed.fields() {
+        if let Some(found) = field.strip_prefix(b"worktree ") {
+            path = PathBuf::from(OsStr::from_bytes(found));
+        } else if field.strip_prefix(b"branch ") == Some(name.as_bytes()) {
+            return Ok(BranchOutcome::CheckedOut(path));
+        }
+    }
+    match repository.call("delete a branch").args(["update-ref", "-d", &name, head]).run() {
+        Ok(_) => Ok(BranchOutcome::Deleted),
+        Err(error) => Ok(BranchOutcome::Refused(error.to_string())),
+    }
 }
 
 /// Puts a worktree back: at its former place, or at the given one; if that is taken, next to it.

@@ -12,7 +12,7 @@ use crate::pin::{self, Pin};
 use crate::repository::Repository;
 use crate::snapshots::{self, Snapshot};
 use crate::status::{self, WorktreeStatus};
-use crate::trash::{self, RecoveredEntry, TrashEntry, Waived};
+use crate::trash::{self, RecoveredEntry, RemoveOptions, RemovedWorktree, TrashEntry};
 use crate::worktree::Worktree;
 
 /// Names of directories whose ignored content can be created again, besides those with a `CACHEDIR.TAG`.
@@ -140,13 +140,14 @@ impl Worktrees {
         snapshots::restore(&self.repository, session, number, path)
     }
 
-    /// Moves a worktree into the trash, whatever its state, after its content was pinned. Its branch stays.
+    /// Moves a worktree into the trash, whatever its state, after its content was pinned. Its branch stays unless its deletion is
+    /// asked for.
     ///
     /// # Errors
     /// [`WorktreeError::InUse`], [`WorktreeError::Locked`], [`WorktreeError::Gone`], [`WorktreeError::CannotPin`]: then it is
     /// in its place.
-    pub fn remove(&self, worktree: &Worktree, waived: Waived) -> Result<TrashEntry> {
-        trash::remove(&self.repository, worktree, &self.caches, waived)
+    pub fn remove(&self, worktree: &Worktree, options: RemoveOptions) -> Result<RemovedWorktree> {
+        trash::remove(&self.repository, worktree, &self.caches, options)
     }
 
     /// Returns the removed worktrees, the oldest first.

@@ -11,7 +11,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
 use session_core::SessionId;
-use session_worktree::{NewWorktree, RecoveredCreation, Slug, Waived, Worktree, Worktrees};
+use session_worktree::{NewWorktree, RecoveredCreation, RemoveOptions, Slug, Worktree, Worktrees};
 
 use self::fixture::{Fixture, content, git, write};
 
@@ -69,7 +69,7 @@ fn work(repository: &OsStr) {
             worktrees.create(&worktrees.plan(&new).unwrap()).unwrap().unwrap();
         }
         "pin" => drop(worktrees.pin(&worktrees.list().unwrap()[0]).unwrap()),
-        "remove" => drop(worktrees.remove(&worktrees.list().unwrap()[0], Waived::default()).unwrap()),
+        "remove" => drop(worktrees.remove(&worktrees.list().unwrap()[0], RemoveOptions::new()).unwrap()),
         "restore" => drop(worktrees.restore(&worktrees.trash().unwrap()[0].id, None).unwrap()),
         work => panic!("{work}"),
     }
@@ -152,7 +152,7 @@ fn nothing_is_lost(work: &str) {
         work_in(&worktree);
         let before = (content(worktree.path()), git(worktree.path(), &["status", "--porcelain=v2"]));
         if work == "restore" {
-            worktrees.remove(&worktree, Waived::default()).unwrap();
+            worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
         }
         let was_killed = killed_at(call, n, &fixture, work, worktree.session());
         let case = format!("{work}, {call} {n}");

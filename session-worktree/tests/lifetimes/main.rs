@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use session_worktree::{RecordedWorktree, Waived, Worktree, WorktreeError, Worktrees};
+use session_worktree::{RecordedWorktree, RemoveOptions, Worktree, WorktreeError, Worktrees};
 
 use self::fixture::{Fixture, content, git, git_command};
 use self::person::{Random, work};
@@ -81,7 +81,7 @@ fn main() {
         let worktrees = Worktrees::new(repository).unwrap();
         let path = PathBuf::from(std::env::var_os("WORKTREE_TEST_PATH").unwrap());
         let worktree = Worktree::at(&path).unwrap();
-        worktrees.remove(&worktree, Waived::default()).unwrap();
+        worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
         return;
     }
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
@@ -180,7 +180,7 @@ impl Run {
             }
         } else {
             // A killed removal may have left git at its work.
-            while let Err(error) = worktrees.remove(worktree, Waived::default()) {
+            while let Err(error) = worktrees.remove(worktree, RemoveOptions::new()) {
                 assert!(matches!(error, WorktreeError::InUse { .. }), "{error}");
                 std::thread::sleep(Duration::from_millis(10));
             }

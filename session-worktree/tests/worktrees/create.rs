@@ -120,7 +120,7 @@ fn hooks_and_filters_of_the_repository_are_not_run() {
     let worktrees = fixture.worktrees();
     write(&worktree.path().join("a.txt"), "changed\n");
     worktrees.pin(&worktree).unwrap();
-    worktrees.remove(&worktree, session_worktree::Waived::default()).unwrap();
+    worktrees.remove(&worktree, session_worktree::RemoveOptions::new()).unwrap();
     assert!(!ran.exists(), "{}", fs::read_to_string(&ran).unwrap());
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use session_core::SessionId;
-use session_worktree::{NewWorktree, Slug, Waived, Worktree, WorktreeError, Worktrees};
+use session_worktree::{NewWorktree, RemoveOptions, Slug, Worktree, WorktreeError, Worktrees};
 
 use crate::fixture::{Fixture, content, git, git_command, write};
 
@@ -29,8 +29,10 @@ fn round_trip(worktrees: &Worktrees, worktree: &Worktree, case: &str) {
     let before = (content(path), state());
     let status = worktrees.status(worktree, None).unwrap();
     assert!(!status.is_clean(), "{case}");
-    let entry =
-        worktrees.remove(worktree, Waived::default()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let entry = worktrees
+        .remove(worktree, RemoveOptions::new())
+        .unwrap_or_else(|error| panic!("{case}: {error}"))
+        .entry;
     assert!(!path.exists(), "{case}");
     worktrees.restore(&entry.id, None).unwrap_or_else(|error| panic!("{case}: {error}"));
     assert_eq!((content(path), state()), before, "{case}");
@@ -140,7 +142,7 @@ fn names_of_repositories_can_have_any_bytes() {
         let mut place = OsString::from(name);
         place.push(".worktrees");
         assert_eq!(worktree.path().parent().unwrap().file_name().unwrap(), place);
-        let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+        let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
         assert_eq!(worktrees.restore(&entry.id, None).unwrap(), worktree);
         assert_eq!(worktree.record().locate().unwrap(), worktree);
     }
@@ -168,7 +170,7 @@ fn another_file_system_keeps_its_own_trash() {
     let worktrees = fixture.worktrees();
     let worktree = create(&worktrees, Some(other.path())).unwrap();
     round_trip(&worktrees, &worktree, "another file system");
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     let to = fixture.folder.path().join("here");
     assert!(matches!(worktrees.restore(&entry.id, Some(&to)), Err(WorktreeError::NoPlace { .. })));
     worktrees.restore(&entry.id, None).unwrap();
@@ -188,7 +190,7 @@ fn submodules_come_back_with_their_commits() {
     git(&lib, &["commit", "--quiet", "--all", "--message=own"]);
     let own = git(&lib, &["rev-parse", "HEAD"]);
     assert!(!worktrees.status(&worktree, None).unwrap().is_clean());
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     assert_eq!(entry.pin.unkept, ["lib"]);
     assert_eq!(worktrees.purge(&entry.id, false).unwrap(), None, "its commits are nowhere else");
     fixture.git(&["gc", "--quiet", "--prune=now"]);
@@ -238,7 +240,7 @@ fn what_is_no_worktree_any_more_is_refused() {
         let left = content(fixture.folder.path());
         for error in [
             worktree.record().locate().map(drop).unwrap_err(),
-            worktrees.remove(&worktree, Waived::default()).map(drop).unwrap_err(),
+            worktrees.remove(&worktree, RemoveOptions::new()).map(drop).unwrap_err(),
         ] {
             assert!(
                 matches!(error, WorktreeError::Gone { .. } | WorktreeError::Io { .. }),
@@ -262,7 +264,7 @@ fn files_that_are_no_files_are_kept_in_the_trash() {
     let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
     symlink("loop", path.join("loop")).unwrap();
     symlink("/etc", path.join("etc")).unwrap();
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     assert_eq!(entry.pin.unkept, ["pipe", "socket"]);
     assert_eq!(worktrees.purge(&entry.id, false).unwrap(), None);
     worktrees.restore(&entry.id, None).unwrap();
@@ -284,7 +286,7 @@ fn a_lock_of_git_is_an_error_that_names_it() {
     let worktree = worktrees.create(&plan).unwrap().unwrap();
     // One in the worktree is somebody who works there, or did: it is kept as it is.
     fs::write(worktree.git_dir().join("index.lock"), "").unwrap();
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     let restored = worktrees.restore(&entry.id, None).unwrap();
     assert!(restored.git_dir().join("index.lock").exists());
 }
@@ -300,7 +302,7 @@ fn a_missing_object_of_the_index_is_refused() {
     fs::remove_file(fixture.repo().join(".git/objects").join(folder).join(file)).unwrap();
     let error = worktrees.pin(&worktree).unwrap_err();
     assert!(matches!(&error, WorktreeError::CannotPin { reason, .. } if reason.contains(&blob)), "{error}");
-    assert!(worktrees.remove(&worktree, Waived::default()).is_err());
+    assert!(worktrees.remove(&worktree, RemoveOptions::new()).is_err());
     assert!(worktree.record().locate().is_ok() && worktrees.trash().unwrap().is_empty());
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use session_worktree::{EntryState, RecoveredEntry, Waived, Worktree, WorktreeError};
+use session_worktree::{BranchOutcome, EntryState, RecoveredEntry, RemoveOptions, Worktree, WorktreeError};
 
 use crate::fixture::{Fixture, content, git, git_command, write};
 
@@ -44,7 +44,7 @@ fn a_removed_worktree_comes_back_byte_for_byte() {
     work(&worktree);
     let (before, index) = (content(worktree.path()), staged(worktree.path()));
     let reflog = git(worktree.path(), &["reflog"]);
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     assert!(!worktree.path().exists());
     assert_eq!(fixture.git(&["worktree", "list", "--porcelain"]).matches("worktree ").count(), 1);
     assert_eq!(fixture.git(&["branch", "--list", "feature/fix"]).trim(), "feature/fix", "its branch stays");
@@ -57,7 +57,7 @@ fn a_removed_worktree_comes_back_byte_for_byte() {
     git(restored.path(), &["fsck", "--full", "--strict"]);
     assert!(worktrees.trash().unwrap().is_empty());
     // It can be removed again.
-    worktrees.remove(&restored, Waived::default()).unwrap();
+    worktrees.remove(&restored, RemoveOptions::new()).unwrap();
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_pin_keeps_everything_from_garbage_collection() {
     let pin = worktrees.pin(&worktree).unwrap();
     assert_eq!((staged(worktree.path()), &pin.unkept), (index, &Vec::new()), "it is left as it was");
     assert_eq!(pin.name, format!("refs/sessions/{}/1", worktree.session()));
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     assert_eq!(entry.pin.name, format!("refs/sessions/{}/2", worktree.session()));
     worktrees.purge(&entry.id, false).unwrap().unwrap();
     fixture.git(&["update-ref", "-d", "refs/heads/feature/fix"]);
@@ -127,12 +127,12 @@ fn what_a_pin_does_not_keep_is_named_and_not_purged() {
     write(&path.join("target/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n");
     write(&path.join("target/debug/big"), vec![b'x'; 17 << 20]);
     let before = content(path);
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     assert_eq!(entry.pin.unkept, ["nested", "big.log"], "the cache can be created again");
     assert_eq!(worktrees.purge(&entry.id, false).unwrap(), None);
     let restored = worktrees.restore(&entry.id, None).unwrap();
     assert_eq!(content(restored.path()), before);
-    let entry = worktrees.remove(&restored, Waived::default()).unwrap();
+    let entry = worktrees.remove(&restored, RemoveOptions::new()).unwrap().entry;
     assert!(worktrees.purge(&entry.id, true).unwrap() > Some(34 << 20));
     assert!(worktrees.trash().unwrap().is_empty());
 }
@@ -149,7 +149,7 @@ fn an_operation_in_progress_comes_back() {
     assert!(!git_command(path, &["rebase", "main"]).output().unwrap().status.success(), "it conflicts");
     let (before, index) = (content(path), staged(path));
     assert!(index.contains(" 3\tREADME"), "{index}");
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     assert_eq!(entry.branch, None, "a rebase detaches HEAD");
     fixture.git(&["gc", "--quiet", "--prune=now"]);
     let restored = worktrees.restore(&entry.id, None).unwrap();
@@ -163,14 +163,14 @@ fn a_taken_place_moves_what_is_restored() {
     let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
     work(&worktree);
     let (before, index) = (content(worktree.path()), staged(worktree.path()));
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     let other = fixture.create("fix");
     assert_ne!(other.path(), worktree.path(), "the branch is still there");
     write(&worktree.path().join("in the way"), "");
     let restored = worktrees.restore(&entry.id, None).unwrap();
     assert_eq!(restored.path(), fixture.folder.path().join("repo.worktrees/fix-3"));
     assert_eq!((content(restored.path()), staged(restored.path())), (before, index));
-    let entry = worktrees.remove(&restored, Waived::default()).unwrap();
+    let entry = worktrees.remove(&restored, RemoveOptions::new()).unwrap().entry;
     let to = fixture.folder.path().join("elsewhere/deep");
     assert_eq!(worktrees.restore(&entry.id, Some(&to)).unwrap().path(), to);
 }
@@ -181,7 +181,7 @@ fn what_is_used_or_locked_is_refused() {
     let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
     let mut process =
         std::process::Command::new("sleep").arg("600").current_dir(worktree.path()).spawn().unwrap();
-    let refused = worktrees.remove(&worktree, Waived::default()).unwrap_err();
+    let refused = worktrees.remove(&worktree, RemoveOptions::new()).unwrap_err();
     assert!(
         matches!(&refused, WorktreeError::InUse { processes, .. } if *processes == [process.id()]),
         "{refused}"
@@ -189,12 +189,12 @@ fn what_is_used_or_locked_is_refused() {
     process.kill().unwrap();
     process.wait().unwrap();
     fs::write(worktree.git_dir().join("locked"), "mine\n").unwrap();
-    let refused = worktrees.remove(&worktree, Waived::default()).unwrap_err();
+    let refused = worktrees.remove(&worktree, RemoveOptions::new()).unwrap_err();
     assert!(matches!(&refused, WorktreeError::Locked { reason, .. } if reason == "mine"), "{refused}");
     assert!(worktree.record().locate().is_ok() && worktrees.trash().unwrap().is_empty());
     fixture.git(&["worktree", "unlock", worktree.path().to_str().unwrap()]);
-    worktrees.remove(&worktree, Waived::default()).unwrap();
-    assert!(matches!(worktrees.remove(&worktree, Waived::default()), Err(WorktreeError::Gone { .. })));
+    worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
+    assert!(matches!(worktrees.remove(&worktree, RemoveOptions::new()), Err(WorktreeError::Gone { .. })));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn an_interrupted_removal_or_restoration_is_completed() {
     let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
     work(&worktree);
     let (before, index) = (content(worktree.path()), staged(worktree.path()));
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     let folder = fixture.repo().join(".git/sessions/trash").join(&entry.id);
     let set_state = |state: &str| {
         let text = fs::read_to_string(folder.join("entry.json")).unwrap();
@@ -229,7 +229,7 @@ fn an_interrupted_removal_or_restoration_is_completed() {
         matches!(&worktrees.recover().unwrap()[..], [RecoveredEntry::Restored(found)] if *found == worktree)
     );
     assert_eq!((content(worktree.path()), staged(worktree.path())), (before, index));
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     let folder = fixture.repo().join(".git/sessions/trash").join(&entry.id);
     let text = fs::read_to_string(folder.join("entry.json")).unwrap();
     fs::write(folder.join("entry.json"), text.replace("\"removed\"", "\"removing\"")).unwrap();
@@ -244,7 +244,7 @@ fn a_restored_worktree_is_found_by_what_was_recorded_of_it() {
     let fixture = Fixture::new();
     let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
     let record = worktree.record();
-    let entry = worktrees.remove(&worktree, Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
     assert!(matches!(record.locate(), Err(WorktreeError::Gone { .. })));
     // Its place and its name in the repository are taken.
     fixture.git(&["worktree", "add", "--quiet", "--detach", worktree.path().to_str().unwrap()]);
@@ -252,4 +252,30 @@ fn a_restored_worktree_is_found_by_what_was_recorded_of_it() {
     let restored = worktrees.restore(&entry.id, None).unwrap();
     assert_ne!((restored.path(), restored.git_dir()), (worktree.path(), worktree.git_dir()));
     assert_eq!(record.locate().unwrap(), restored);
+}
+
+#[test]
+fn a_branch_goes_only_on_request_and_comes_back() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    work(&worktree);
+    let branches = || fixture.git(&["branch", "--list", "feature/*", "--format=%(objectname)"]);
+    let (before, head) = (content(worktree.path()), branches());
+    let kept = worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
+    assert_eq!((kept.branch, branches()), (BranchOutcome::Kept, head.clone()));
+    let worktree = worktrees.restore(&kept.entry.id, None).unwrap();
+    // Another worktree has it, too.
+    let other = fixture.folder.path().join("other");
+    fixture.git(&["worktree", "add", "--quiet", "--force", other.to_str().unwrap(), "feature/fix"]);
+    let kept = worktrees.remove(&worktree, RemoveOptions::new().delete_branch()).unwrap();
+    assert_eq!((kept.branch, branches()), (BranchOutcome::CheckedOut(other.clone()), head.clone()));
+    let worktree = worktrees.restore(&kept.entry.id, None).unwrap();
+    fixture.git(&["worktree", "remove", other.to_str().unwrap()]);
+    let deleted = worktrees.remove(&worktree, RemoveOptions::new().delete_branch()).unwrap();
+    assert_eq!((deleted.branch, branches()), (BranchOutcome::Deleted, String::new()));
+    fixture.git(&["reflog", "expire", "--expire=now", "--all"]);
+    fixture.git(&["gc", "--quiet", "--prune=now"]);
+    let restored = worktrees.restore(&deleted.entry.id, None).unwrap();
+    assert_eq!((content(restored.path()), branches()), (before, head));
+    git(restored.path(), &["fsck", "--full", "--strict"]);
 }

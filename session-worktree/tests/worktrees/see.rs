@@ -158,7 +158,7 @@ fn a_snapshot_becomes_a_worktree_again() {
     let (before, state) = (content(path), git(path, &["status", "--porcelain=v2", "--ignored"]));
     worktrees.pin(&worktree).unwrap();
     let session = worktree.session();
-    let entry = worktrees.remove(&worktree, session_worktree::Waived::default()).unwrap();
+    let entry = worktrees.remove(&worktree, session_worktree::RemoveOptions::new()).unwrap().entry;
     worktrees.purge(&entry.id, false).unwrap().unwrap();
     fixture.git(&["gc", "--quiet", "--prune=now"]);
     let numbers: Vec<u64> =
