@@ -272,6 +272,15 @@ impl Command {
         self
     }
 
+    /// Gives its terminal the keys that the terminal behind a descriptor has for signals, line ends and editing, and otherwise
+    /// the modes of a new one: for a command in the background of a terminal, whose modes are those of another program. The
+    /// log does not record them.
+    #[must_use]
+    pub fn terminal_keys_of(mut self, terminal: impl AsFd) -> Self {
+        self.terminal_modes = TerminalModes::keys_of(terminal);
+        self
+    }
+
     /// Sets the program's umask; by default that of this process. The log does not record it.
     #[must_use]
     pub fn umask(mut self, umask: u32) -> Self {

@@ -28,6 +28,7 @@ use sessionkit::workflow::protocol::{KEY_VARIABLE, RUN_VARIABLE};
 use tokio::io::Interest;
 
 use crate::context::Context;
+use crate::display::is_in_foreground;
 use crate::error::{Failure, Result};
 use crate::signal_mask;
 
@@ -157,6 +158,7 @@ pub(crate) struct Caller {
     is_viewer: bool,
     /// `true` if the standard input of this process is that of its caller, which is no terminal.
     has_stdin: bool,
+    was_in_foreground: bool,
 }
 
 impl Caller {
@@ -176,13 +178,15 @@ impl Caller {
         if !is_viewer {
             close_others(&socket)?;
         }
+        // The last moment at which the system answers that.
+        let was_in_foreground = is_in_foreground();
         rustix::process::setsid()?;
         // The caller first notifies the owner of the outer session, if there is one, that this process is not part of it.
         let stdin = receive_with(&socket)?;
         if let Some(stdin) = &stdin {
             rustix::stdio::dup2_stdin(stdin)?;
         }
-        Ok(Some(Self { socket, is_viewer, has_stdin: stdin.is_some() }))
+        Ok(Some(Self { socket, is_viewer, has_stdin: stdin.is_some(), was_in_foreground }))
     }
 
     /// Returns the socket of the first viewer, if the caller is one.
@@ -193,6 +197,11 @@ impl Caller {
     /// Returns `true` if the standard input of this process is that of its caller, which is no terminal.
     pub(crate) const fn has_stdin(&self) -> bool {
         self.has_stdin
+    }
+
+    /// Returns `true` if the caller was in the foreground of its terminal when it started this process.
+    pub(crate) const fn was_in_foreground(&self) -> bool {
+        self.was_in_foreground
     }
 
     /// Returns `true` if the caller is a viewer of the program's terminal.

@@ -27,6 +27,7 @@ mod config;
 mod context;
 mod detach;
 mod detach_keys;
+mod display;
 mod error;
 mod follow;
 mod foreground;

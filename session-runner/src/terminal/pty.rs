@@ -38,21 +38,57 @@ impl TerminalSize {
     }
 }
 
+/// Keys that a shell leaves alone while it edits a line.
+const KEYS: [SpecialCodeIndex; 10] = [
+    SpecialCodeIndex::VINTR,
+    SpecialCodeIndex::VQUIT,
+    SpecialCodeIndex::VERASE,
+    SpecialCodeIndex::VKILL,
+    SpecialCodeIndex::VEOF,
+    SpecialCodeIndex::VSUSP,
+    SpecialCodeIndex::VSTART,
+    SpecialCodeIndex::VSTOP,
+    SpecialCodeIndex::VWERASE,
+    SpecialCodeIndex::VREPRINT,
+];
+
 /// The modes of a terminal.
 #[derive(Debug, Clone)]
-pub(crate) struct TerminalModes(Termios);
+pub(crate) struct TerminalModes {
+    modes: Termios,
+    /// `true` if only its keys are meant.
+    only_keys: bool,
+}
 
 impl TerminalModes {
     /// Reads those of a terminal; `None` if it is none.
     pub(crate) fn of(terminal: impl AsFd) -> Option<Self> {
-        tcgetattr(terminal).ok().map(Self)
+        Some(Self { modes: tcgetattr(terminal).ok()?, only_keys: false })
+    }
+
+    /// Reads the keys of a terminal; `None` if it is none.
+    pub(crate) fn keys_of(terminal: impl AsFd) -> Option<Self> {
+        Some(Self { modes: tcgetattr(terminal).ok()?, only_keys: true })
+    }
+
+    /// Returns the modes for a new terminal that has these.
+    fn for_new(&self, new: Termios) -> Termios {
+        if !self.only_keys {
+            return self.modes.clone();
+        }
+        let mut modes = new;
+        for key in KEYS {
+            modes.special_codes[key] = self.modes.special_codes[key];
+        }
+        modes.input_modes.set(InputModes::IUTF8, self.modes.input_modes.contains(InputModes::IUTF8));
+        modes
     }
 }
 
 impl PartialEq for TerminalModes {
     fn eq(&self, other: &Self) -> bool {
-        let flags = |Self(modes): &Self| {
-            (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes)
+        let flags = |Self { modes, only_keys }: &Self| {
+            (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes, *only_keys)
         };
         flags(self) == flags(other)
     }
@@ -82,8 +118,9 @@ impl Pty {
     /// Sets size and modes. Without modes, it keeps the sane ones of a new terminal.
     pub(crate) fn set_up(&self, size: TerminalSize, modes: Option<&TerminalModes>) -> io::Result<()> {
         set_size(&self.master, size)?;
-        if let Some(TerminalModes(modes)) = modes {
-            tcsetattr(&self.slave, OptionalActions::Now, modes)?;
+        if let Some(modes) = modes {
+            let new = tcgetattr(&self.slave)?;
+            tcsetattr(&self.slave, OptionalActions::Now, &modes.for_new(new))?;
         }
         Ok(())
     }
@@ -170,12 +207,30 @@ mod tests {
         let mut modes = tcgetattr(&pty.slave).unwrap();
         modes.local_modes.remove(LocalModes::ECHO);
         let size = TerminalSize { rows: 33, columns: 101 };
-        pty.set_up(size, Some(&TerminalModes(modes))).unwrap();
+        pty.set_up(size, Some(&TerminalModes { modes, only_keys: false })).unwrap();
         assert_eq!(TerminalSize::of(&pty.slave), size);
         assert!(!tcgetattr(&pty.slave).unwrap().local_modes.contains(LocalModes::ECHO));
         assert!(reads_lines(&pty.master));
         let mode = rustix::fs::fstat(&pty.slave).unwrap().st_mode;
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// As while a shell edits its next line.
+    #[test]
+    fn keys_alone_leave_the_modes_of_a_new_terminal() {
+        let (other, pty) = (Pty::open().unwrap(), Pty::open().unwrap());
+        let mut modes = tcgetattr(&other.slave).unwrap();
+        modes.make_raw();
+        modes.special_codes[SpecialCodeIndex::VINTR] = 7;
+        modes.input_modes.insert(InputModes::IUTF8);
+        tcsetattr(&other.slave, OptionalActions::Now, &modes).unwrap();
+        let new = tcgetattr(&pty.slave).unwrap();
+        pty.set_up(TerminalSize::default(), TerminalModes::keys_of(&other.slave).as_ref()).unwrap();
+        let found = tcgetattr(&pty.slave).unwrap();
+        assert_eq!((found.local_modes, found.output_modes), (new.local_modes, new.output_modes));
+        assert_eq!(found.input_modes, new.input_modes | InputModes::IUTF8);
+        assert_eq!(found.special_codes[SpecialCodeIndex::VINTR], 7);
+        assert_eq!(found.special_codes[SpecialCodeIndex::VMIN], new.special_codes[SpecialCodeIndex::VMIN]);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use sessionkit::{ErrorCode, SessionId, SessionManager, SessionState};
 use crate::args::Attach;
 use crate::config::Config;
 use crate::context::Context;
+use crate::display::display;
 use crate::error::{Failure, Result};
 use crate::ids;
 use crate::signals::{Signals, exit_code_of_signal};
-use crate::viewer::{View, ViewOptions, display, finish, notice};
+use crate::viewer::{View, ViewOptions, finish, notice};
 
 pub(crate) async fn run(args: &Attach, context: &Context) -> Result<u8> {
     let config = Config::load()?;

@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use self::own_terminal::OwnTerminal;
-pub(crate) use self::plan::{Plan, Viewing, display};
+pub(crate) use self::plan::{Plan, Viewing};
 pub(crate) use self::start::{finish, run};
 pub(crate) use self::viewers::Viewers;
 use crate::config::OnHangup;

@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetattr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::display::has_foreground;
 
 /// Bytes of output that may wait for a slow terminal.
 const MAX_WAITING: usize = 64 * 1024;
@@ -48,13 +50,8 @@ impl OwnTerminal {
     /// Returns `true` if this process may set the modes and read the keys: no other viewer does, and its job is in the
     /// foreground. Another viewer cannot as long as this one has the terminal.
     pub(super) fn try_lock(&self) -> bool {
-        let in_foreground = match tcgetpgrp(self.file.get_ref()) {
-            // As nix says it: in a PID namespace, the group may be one that rustix has no id for.
-            Ok(group) => group.as_raw_nonzero().get() == nix::unistd::getpgrp().as_raw(),
-            // Not the controlling terminal, so that there is no job control on it.
-            Err(error) => error == Errno::NOTTY,
-        };
-        in_foreground && flock(self.file.get_ref(), FlockOperation::NonBlockingLockExclusive).is_ok()
+        has_foreground(self.file.get_ref())
+            && flock(self.file.get_ref(), FlockOperation::NonBlockingLockExclusive).is_ok()
     }
 
     /// Returns `true` if the terminal was closed.

@@ -1,7 +1,7 @@
 //! The plan of a run: whether the program gets a terminal of its own, who owns its session, and who views it.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 
 use rustix::termios::{isatty, tcgetpgrp};
 use sessionkit::log::PersistedSession;
@@ -12,6 +12,7 @@ use super::last_size::set_last_size;
 use crate::args::{TerminalOptions, Terminals};
 use crate::config::{Config, OnHangup, TtyWhen};
 use crate::context::Context;
+use crate::display::{display, is_in_foreground};
 use crate::error::{Failure, Result};
 use crate::render::short;
 
@@ -38,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) terminal: Option<Terminal>,
     pub(crate) viewing: Viewing,
     pub(crate) options: TerminalOptions,
+    /// `true` if the command was started in the foreground of its terminal.
+    in_foreground: bool,
 }
 
 impl Plan {
@@ -103,7 +106,11 @@ impl Plan {
             (Some(_), Some(_)) => Viewing::ThisOwner,
             (Some(_), None) => Viewing::Stdout,
         };
-        Ok(Self { terminal, viewing, options })
+        let in_foreground = match &context.caller {
+            Some(caller) => caller.was_in_foreground(),
+            None => is_in_foreground(),
+        };
+        Ok(Self { terminal, viewing, options, in_foreground })
     }
 
     /// Without a viewer of this command, the terminal begins with the size that the one of a session had last.
@@ -154,7 +161,12 @@ impl Plan {
                     let display = display.as_fd();
                     let size = TerminalSize::of(display);
                     (terminal.rows, terminal.columns) = (size.rows, size.columns);
-                    command.terminal_modes_of(display)
+                    // In the background, the modes are those of a shell that edits its next line, or of another program.
+                    if self.in_foreground {
+                        command.terminal_modes_of(display)
+                    } else {
+                        command.terminal_keys_of(display)
+                    }
                 }
                 None => command,
             },
@@ -183,33 +195,6 @@ fn new_terminal([stdin, stdout, stderr]: [bool; 3]) -> Terminal {
     let size = display().map_or_else(TerminalSize::default, |display| TerminalSize::of(&display));
     let terminal = Terminal::new(term.unwrap_or_else(|| USUAL_TERM.to_owned()), size.rows, size.columns);
     Terminal { stdin, stdout, stderr, ..terminal }
-}
-
-/// The output of this process that is a terminal.
-#[derive(Debug)]
-pub(crate) enum Display {
-    Stdout(io::Stdout),
-    Stderr(io::Stderr),
-}
-
-impl std::os::fd::AsFd for Display {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Stdout(stdout) => stdout.as_fd(),
-            Self::Stderr(stderr) => stderr.as_fd(),
-        }
-    }
-}
-
-/// Returns the output of this process that is a terminal, if one is.
-pub(crate) fn display() -> Option<Display> {
-    if isatty(io::stdout()) {
-        Some(Display::Stdout(io::stdout()))
-    } else if isatty(io::stderr()) {
-        Some(Display::Stderr(io::stderr()))
-    } else {
-        None
-    }
 }
 
 /// Returns `true` if a session may run on after its terminal is closed: a person sits at it, and it does not run inside

@@ -8,11 +8,12 @@ use sessionkit::runner::{ViewerConnection, ViewerOptions, close_inherited_descri
 use sessionkit::{ErrorCode, SessionId};
 use tokio::signal::unix::SignalKind;
 
-use super::plan::{Plan, display};
+use super::plan::Plan;
 use super::{View, ViewEnd, ViewOptions, notice};
 use crate::config::OnHangup;
 use crate::context::Context;
 use crate::detach::{self, exit_code};
+use crate::display::display;
 use crate::error::{Failure, Result};
 use crate::signals::{Signals, die_of_interrupt, exit_code_of_signal};
 

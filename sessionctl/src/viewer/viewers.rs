@@ -7,10 +7,11 @@ use sessionkit::ErrorCode;
 use sessionkit::runner::{Runner, Running, TerminalEnd, TerminalHandle, ViewerConnection, ViewerOptions};
 use tokio::task::JoinHandle;
 
-use super::plan::{Plan, Viewing, display};
+use super::plan::{Plan, Viewing};
 use super::{View, ViewOptions, notice, show};
 use crate::context::Context;
 use crate::detach::{Caller, release_terminal};
+use crate::display::display;
 use crate::error::{Failure, Result};
 
 /// The viewers of one program.
