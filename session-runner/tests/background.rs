@@ -167,9 +167,10 @@ async fn keep_background_leaves_everything_running() {
 #[tokio::test]
 async fn a_process_left_running_can_print_more_than_a_pipe_holds() {
     let fixture = Fixture::new();
-    let script = "(sleep 1.5; seq 1 100000; touch done) & echo main";
+    let script = "(until [ -e go ]; do sleep 0.01; done; seq 1 100000; touch done) & echo main";
     let (id, report) = fixture.run(sh(script).keep_background()).await;
     assert_eq!(report.left_running.len(), 1, "{report:?}");
+    std::fs::write(fixture.file("go"), "").unwrap();
     eventually("it has printed", async || fixture.file("done").exists()).await;
     assert_eq!(fixture.printed(id), "main\n");
 }

@@ -37,9 +37,33 @@ impl Recent {
         // The first line may have lost its beginning, in the middle of a sequence or character.
         let first_end = || self.bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
         let start = start.or_else(|| if self.is_cut { first_end() } else { Some(0) });
-        let bytes: Vec<u8> =
-            start.map_or_else(Vec::new, |start| self.bytes.range(start..).copied().collect());
+        let end = self.bytes.len() - self.incomplete_length();
+        let bytes: Vec<u8> = start
+            .filter(|start| *start <= end)
+            .map_or_else(Vec::new, |start| self.bytes.range(start..end).copied().collect());
         shown_again(&bytes)
+    }
+
+    /// Returns the begin of a sequence whose rest is not printed yet: what comes next completes it.
+    pub(crate) fn incomplete(&self) -> Vec<u8> {
+        self.bytes.range(self.bytes.len() - self.incomplete_length()..).copied().collect()
+    }
+
+    fn incomplete_length(&self) -> usize {
+        let escapes = self.bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == ESC);
+        let mut length = 0;
+        // The end of a string is a sequence, too: then the string before it is incomplete.
+        for (at, _) in escapes.take(2) {
+            let bytes: Vec<u8> = self.bytes.range(at..).copied().collect();
+            if sequence_length(&bytes).is_some() {
+                break;
+            }
+            length = bytes.len();
+            if length > 1 {
+                break;
+            }
+        }
+        length
     }
 }
 
@@ -55,7 +79,7 @@ fn shown_again(bytes: &[u8]) -> Vec<u8> {
             rest = after;
             continue;
         }
-        let length = sequence_length(rest);
+        let length = sequence_length(rest).unwrap_or(rest.len());
         let (sequence, after) = rest.split_at(length);
         let is_plain = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
         if let [_, b'[', params @ .., b'm' | b'K'] = sequence
@@ -68,8 +92,8 @@ fn shown_again(bytes: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// Returns the length of the escape sequence that the bytes begin with, all of them if its end is missing.
-fn sequence_length(bytes: &[u8]) -> usize {
+/// Returns the length of the escape sequence that the bytes begin with; `None` if its end is missing.
+fn sequence_length(bytes: &[u8]) -> Option<usize> {
     let after = |length: usize| bytes.get(length..).unwrap_or_default();
     let found = match bytes.get(1) {
         Some(b'[') => after(2).iter().position(|byte| matches!(byte, 0x40..=0x7e)).map(|at| at + 3),
@@ -82,12 +106,30 @@ fn sequence_length(bytes: &[u8]) -> usize {
         Some(_) => Some(2),
         None => None,
     };
-    found.unwrap_or(bytes.len()).min(bytes.len())
+    found.filter(|length| *length <= bytes.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_sequence_comes_after_the_last_lines() {
+        for incomplete in
+            ["\x1b", "\x1b[", "\x1b[3", "\x1b[?104", "\x1b]0;title", "\x1b]0;title\x1b", "\x1b(", "\x1bPq#"]
+        {
+            let mut recent = Recent::default();
+            recent.extend(b"\x1b[1mone\x1b]0;t\x1b\\\r\ntwo");
+            recent.extend(incomplete.as_bytes());
+            assert_eq!(recent.lines(5), b"\x1b[1mone\r\ntwo", "{incomplete:?}");
+            assert_eq!(recent.incomplete(), incomplete.as_bytes(), "{incomplete:?}");
+        }
+        for complete in ["", "a", "\x1b[31m", "\x1b]0;title\x07", "\x1b]0;title\x1b\\", "\x1b(B", "\x1bc"] {
+            let mut recent = Recent::default();
+            recent.extend(complete.as_bytes());
+            assert_eq!(recent.incomplete(), b"", "{complete:?}");
+        }
+    }
 
     #[test]
     fn the_last_lines_are_returned_whole() {

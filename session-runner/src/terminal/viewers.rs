@@ -288,6 +288,7 @@ impl Viewers {
         if !self.state.is_alternate_screen() {
             bytes.extend(self.recent.lines(self.size.rows));
         }
+        bytes.extend(self.recent.incomplete());
         if let (Some(viewer), Ok(frame)) = (self.list.get_mut(place), encode_output(&bytes)) {
             viewer.send_output(&frame, bytes.len() as u64);
         }
