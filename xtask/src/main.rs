@@ -21,6 +21,7 @@ mod seeded_bugs;
 mod signals;
 mod soak;
 mod steps;
+mod stress;
 mod subcommand;
 mod test;
 mod tidy;
@@ -45,6 +46,7 @@ const COMMANDS: &[Subcommand] = &[
     damage::COMMAND,
     kill::COMMAND,
     fuzz::COMMAND,
+    stress::COMMAND,
     seeded_bugs::COMMAND,
     coverage::COMMAND,
     bench::COMMAND,

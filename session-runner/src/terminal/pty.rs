@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    /// As while a shell edits its next line.
+    /// Regression: a shell that edits its next line has the terminal in raw modes.
     #[test]
     fn keys_alone_leave_the_modes_of_a_new_terminal() {
         let (other, pty) = (Pty::open().unwrap(), Pty::open().unwrap());
