@@ -212,4 +212,27 @@ fn a_worktree_in_place_of_another_is_not_taken_for_it() {
     assert!(matches!(record.locate(), Err(WorktreeError::Gone { .. })));
     assert!(matches!(Worktree::at(worktree.path()), Err(WorktreeError::NotOurs { .. })));
     assert!(Worktree::at(&fixture.repo()).is_err());
+    // So it is if it is one of another session.
+    fixture.git(&["worktree", "remove", "--force", path]);
+    fixture.git(&["branch", "-D", "feature/fix"]);
+    let other = fixture.create("fix");
+    assert_eq!((other.path(), other.git_dir()), (worktree.path(), worktree.git_dir()));
+    assert!(matches!(record.locate(), Err(WorktreeError::Gone { .. })));
+}
+
+#[test]
+fn a_branch_that_a_killed_git_has_left_is_removed() {
+    let fixture = Fixture::new();
+    let worktrees = fixture.worktrees();
+    let new = NewWorktree::new(SessionId::random(), Slug::from_text("fix"));
+    let plan = worktrees.plan(&new).unwrap();
+    let branches = || fixture.git(&["branch", "--list", "feature/*", "--format=%(refname:short)"]);
+    // A person names a commit in another way.
+    fixture.git(&["branch", "feature/fix", "main"]);
+    assert_eq!(worktrees.recover_creation(&plan).unwrap(), RecoveredCreation::Nothing);
+    assert_eq!(branches(), "feature/fix");
+    fixture.git(&["branch", "-D", "feature/fix"]);
+    fixture.git(&["branch", "feature/fix", &plan.base]);
+    assert_eq!(worktrees.recover_creation(&plan).unwrap(), RecoveredCreation::RolledBack);
+    assert_eq!(branches(), "");
 }

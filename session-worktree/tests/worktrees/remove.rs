@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 
-use session_worktree::{BranchOutcome, EntryState, RecoveredEntry, RemoveOptions, Worktree, WorktreeError};
+use session_worktree::{
+    BranchOutcome, EntryState, Git, RecoveredEntry, RemoveOptions, Worktree, WorktreeError, Worktrees,
+};
 
 use crate::fixture::{Fixture, content, git, git_command, write};
 
@@ -179,8 +182,7 @@ fn a_taken_place_moves_what_is_restored() {
 fn what_is_used_or_locked_is_refused() {
     let fixture = Fixture::new();
     let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
-    let mut process =
-        std::process::Command::new("sleep").arg("600").current_dir(worktree.path()).spawn().unwrap();
+    let mut process = Command::new("sleep").arg("600").current_dir(worktree.path()).spawn().unwrap();
     let refused = worktrees.remove(&worktree, RemoveOptions::new()).unwrap_err();
     assert!(
         matches!(&refused, WorktreeError::InUse { processes, .. } if *processes == [process.id()]),
@@ -278,4 +280,38 @@ fn a_branch_goes_only_on_request_and_comes_back() {
     let restored = worktrees.restore(&deleted.entry.id, None).unwrap();
     assert_eq!((content(restored.path()), branches()), (before, head));
     git(restored.path(), &["fsck", "--full", "--strict"]);
+}
+
+/// A git of which one call in a removal is followed by a change of a file.
+fn git_that_changes(fixture: &Fixture, file: &Path) -> Git {
+    let script = fixture.folder.path().join("git");
+    let text = format!(
+        "#!/bin/sh\n\
+         case \"$*\" in *fast-import*) [ -e '{folder}/done' ] || : >>'{folder}/pinned' ;; esac\n\
+         git \"$@\"\n\
+         code=$?\n\
+         case \"$*\" in *rev-parse*HEAD^*) if mv '{folder}/pinned' '{folder}/done' 2>/dev/null; then echo late >>'{file}'; fi ;; esac\n\
+         exit $code\n",
+        folder = fixture.folder.path().display(),
+        file = file.display(),
+    );
+    // Written by another process: a test that starts a program meanwhile would pass the open file on.
+    let write = "printf %s \"$1\" >\"$0\"; chmod 755 \"$0\"";
+    let written = Command::new("sh").args(["-c", write]).arg(&script).arg(text).status().unwrap();
+    assert!(written.success());
+    Git::new(script)
+}
+
+#[test]
+fn a_change_after_the_pin_is_pinned_again() {
+    let fixture = Fixture::new();
+    let worktree = fixture.create("fix");
+    let file = worktree.path().join("README");
+    let worktrees = Worktrees::with_git(&git_that_changes(&fixture, &file), fixture.repo()).unwrap();
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
+    assert!(fixture.folder.path().join("done").exists(), "the file was changed");
+    let kept = fixture.git(&["show", &format!("{}:tree/README", entry.pin.commit)]);
+    assert_eq!(kept, "hello\nlate");
+    worktrees.restore(&entry.id, None).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "hello\nlate\n");
 }
