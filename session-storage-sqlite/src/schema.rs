@@ -6,10 +6,10 @@ use session_storage_engine::StoreId;
 /// The application id of our databases, `SESS`.
 pub(crate) const APPLICATION: i64 = 0x5345_5353;
 /// The schema version that this code writes.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
-/// The tables of schema version 1. Changing this text, even a comment, changes what new databases store.
-pub(crate) const TABLES: &str = "
+/// The tables of every version but `records`. Changing this text, even a comment, changes what new databases store.
+const TABLES: &str = "
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value ANY
@@ -42,9 +42,11 @@ CREATE TABLE labels (
     PRIMARY KEY (key, value, session)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX labels_of_session ON labels (session);
+";
 
--- The logs: each record is one line of JSON, byte for byte as it was sealed. With row ids: a key is compared without its
--- line, however long damage made that.
+/// The table `records`. With row ids: a key is compared without its line, however long damage made that.
+const RECORDS: &str = "
+-- The logs: each record is one line of JSON, byte for byte as it was sealed.
 CREATE TABLE records (
     session TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -53,13 +55,39 @@ CREATE TABLE records (
 ) STRICT;
 ";
 
+/// The table `records` of schema version 1.
+const RECORDS_1: &str = "
+CREATE TABLE records (
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    line TEXT NOT NULL,
+    PRIMARY KEY (session, seq)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Returns the tables of a schema version.
+pub(crate) fn tables(version: i64) -> String {
+    [TABLES, if version == 1 { RECORDS_1 } else { RECORDS }].concat()
+}
+
 /// The migrations from each version to the next one, starting with version 1.
-const MIGRATIONS: &[&str] = &[];
+const MIGRATIONS: &[&str] = &["
+CREATE TEMP TABLE moved AS SELECT session, seq, line FROM records;
+DROP TABLE records;
+CREATE TABLE records (
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    line TEXT NOT NULL,
+    PRIMARY KEY (session, seq)
+) STRICT;
+INSERT INTO records (session, seq, line) SELECT session, seq, line FROM moved ORDER BY session, seq;
+DROP TABLE moved;
+"];
 
 /// Creates the tables of a new store.
 pub(crate) fn create(connection: &mut Connection, store: StoreId) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(&tables(VERSION))?;
     let mut insert = transaction.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
     insert.execute(("store", store.to_string()))?;
     insert.execute(("change", 0))?;
@@ -132,6 +160,7 @@ mod tests {
     fn each_migration_runs_once_in_order() {
         let mut connection = database();
         let steps = ["ALTER TABLE sessions ADD COLUMN colour TEXT", "UPDATE sessions SET colour = 'red'"];
+        connection.pragma_update(None, "user_version", 1).unwrap();
         apply(&mut connection, &steps).unwrap();
         assert_eq!(version(&connection).unwrap(), 3);
         apply(&mut connection, &steps).unwrap();
@@ -142,6 +171,7 @@ mod tests {
     fn a_failed_migration_leaves_the_previous_version() {
         let mut connection = database();
         let steps = ["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE one (a)"];
+        connection.pragma_update(None, "user_version", 1).unwrap();
         apply(&mut connection, &steps).unwrap_err();
         assert_eq!(version(&connection).unwrap(), 2);
         let tables: i64 = connection

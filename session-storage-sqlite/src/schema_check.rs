@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::schema::{TABLES, VERSION};
+use crate::schema::{VERSION, tables};
 
 /// The tables that `SQLite` itself creates: statistics of `ANALYZE`.
 const OWN_TABLES: [&str; 3] = ["sqlite_stat1", "sqlite_stat4", "sqlite_sequence"];
@@ -41,7 +41,7 @@ pub(crate) fn check(
         let missing = NAMES.iter().find(|name| found.get(**name).is_none_or(|object| object.kind != "table"));
         return Ok(missing.map_or_else(|| Ok(IndexDamage::default()), |name| Err(missing_table(name))));
     }
-    let expected = expected();
+    let expected = expected(version);
     for (name, object) in expected.iter().filter(|(_, object)| object.kind == "table") {
         match found.get(name) {
             Some(there) if there == object => {}
@@ -124,9 +124,9 @@ fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Object>
     Ok(objects)
 }
 
-/// Returns the schema of this version.
-fn expected() -> BTreeMap<String, Object> {
-    let text = normalized(TABLES);
+/// Returns the tables and indexes of a schema version.
+fn expected(version: i64) -> BTreeMap<String, Object> {
+    let text = normalized(&tables(version));
     let statements = text.split(';').map(str::trim).filter(|sql| !sql.is_empty());
     statements
         .filter_map(|sql| {
@@ -162,7 +162,7 @@ mod tests {
         schema::create(&mut connection, StoreId::random()).unwrap();
         let mut found = objects(&connection).unwrap();
         found.retain(|_, object| !object.sql.is_empty());
-        assert_eq!(found, expected());
+        assert_eq!(found, expected(VERSION));
         assert_eq!(found.len(), 9);
         let damage = check(&connection, VERSION).unwrap().unwrap();
         assert!(damage.problems.is_empty() && damage.repairs.is_empty(), "{damage:?}");

@@ -197,7 +197,10 @@ impl Store {
             connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE).context("open", &self.path)?;
         }
         if access == Access::Write && version < schema::VERSION {
+            // For as long as it takes to copy the logs.
+            limit.suspend();
             schema::migrate(&mut connection).context("migrate", &self.path)?;
+            limit.restart();
             index_damage = self.check_schema(&connection, schema::VERSION)?;
         }
         let (newer, mut rebuilt) = ((version > schema::VERSION).then_some(version), Vec::new());

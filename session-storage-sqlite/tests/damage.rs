@@ -219,7 +219,7 @@ async fn what_is_not_part_of_a_store_is_refused() {
 async fn a_newer_store_with_a_view_in_place_of_a_table_is_refused() {
     for table in TABLES {
         let place = Place::new().await;
-        place.sql("PRAGMA user_version = 2");
+        place.sql("PRAGMA user_version = 3");
         place.assert_refused(&endless_view(table), &format!("has no table `{table}`"));
     }
 }

@@ -14,7 +14,7 @@ use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 
 /// The schema version that this code writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

@@ -218,13 +218,13 @@ async fn links_in_place_of_store_files_are_refused() {
 async fn a_newer_schema_is_read_if_it_allows_that_and_never_written() {
     let place = Place::new();
     let mut log = session(&place.open()).await;
-    place.sql().execute_batch("PRAGMA user_version = 2").unwrap();
+    place.sql().execute_batch("PRAGMA user_version = 3").unwrap();
     let storage = place.open();
     assert_eq!(lines(&storage, log.id()).await, expected(&log));
     log.noted("more");
     let result = log.take().send(&storage, Durability::Flushed).await;
     assert_eq!(result.unwrap_err().code(), ErrorCode::UnsupportedFormat);
-    place.sql().execute_batch("UPDATE meta SET value = 2 WHERE key = 'readers'").unwrap();
+    place.sql().execute_batch("UPDATE meta SET value = 3 WHERE key = 'readers'").unwrap();
     drop(storage);
     assert_eq!(place.refused().code(), ErrorCode::UnsupportedFormat);
 }

@@ -1,5 +1,38 @@
 //! Git worktrees for sessions: each session works in a directory and on a branch of its own, and nothing that it leaves
 //! there is ever lost.
+//!
+//! - [`Worktrees::plan`] chooses directory, branch and commit; the caller records the plan, and [`Worktrees::create`] makes
+//!   it true in one call of git. After a crash, [`Worktrees::recover_creation`] completes it or removes its parts.
+//! - [`RecordedWorktree::locate`] finds a worktree again, also after it was moved, and takes no other one for it.
+//! - [`Worktrees::status`] says what would be lost. [`Worktrees::pin`] keeps it in a commit under `refs/sessions`: files as
+//!   they are on the disk, what is staged, and commits that only the reflog names.
+//! - [`Worktrees::remove`] pins a worktree and moves it into the trash, [`Worktrees::restore`] puts it back byte for byte,
+//!   and [`Worktrees::purge`] deletes it after that. [`Worktrees::restore_snapshot`] needs only the pin.
+//!
+//! Git is run without hooks and without programs that only the repository names, and with a clean environment. All calls
+//! block. No session uses this crate yet.
+//!
+//! ```no_run
+//! use session_core::SessionId;
+//! use session_worktree::{NewWorktree, RemoveOptions, Slug, Worktrees};
+//!
+//! # fn example() -> Result<(), session_worktree::WorktreeError> {
+//! let worktrees = Worktrees::new("/home/me/project")?;
+//! let new = NewWorktree::new(SessionId::random(), Slug::from_text("Fix the login"));
+//! let worktree = loop {
+//!     let plan = worktrees.plan(&new)?;
+//!     // Here: record the plan.
+//!     if let Some(worktree) = worktrees.create(&plan)? {
+//!         break worktree;
+//!     }
+//! };
+//! // ~/project.worktrees/fix-the-login, on the branch feature/fix-the-login
+//! println!("{}", worktree.path().display());
+//!
+//! let removed = worktrees.remove(&worktree, RemoveOptions::new())?;
+//! worktrees.restore(&removed.entry.id, None)?;
+//! # Ok(()) }
+//! ```
 
 mod creation;
 mod error;
