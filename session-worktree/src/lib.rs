@@ -17,7 +17,7 @@
 //! use session_worktree::{NewWorktree, RemoveOptions, Slug, Worktrees};
 //!
 //! # fn example() -> Result<(), session_worktree::WorktreeError> {
-//! let worktrees = Worktrees::new("/home/me/project")?;
+//! let worktrees = Worktrees::new("project")?;
 //! let new = NewWorktree::new(SessionId::random(), Slug::from_text("Fix the login"));
 //! let worktree = loop {
 //!     let plan = worktrees.plan(&new)?;
@@ -26,7 +26,7 @@
 //!         break worktree;
 //!     }
 //! };
-//! // ~/project.worktrees/fix-the-login, on the branch feature/fix-the-login
+//! // project.worktrees/fix-the-login, on the branch feature/fix-the-login
 //! println!("{}", worktree.path().display());
 //!
 //! let removed = worktrees.remove(&worktree, RemoveOptions::new())?;
