@@ -9,7 +9,7 @@
 //! - [`Worktrees::remove`] pins a worktree and moves it into the trash, [`Worktrees::restore`] puts it back byte for byte,
 //!   and [`Worktrees::purge`] deletes it after that. [`Worktrees::restore_snapshot`] needs only the pin.
 //!
-//! Git is run without hooks and without programs that only the repository names, and with a clean environment. All calls
+//! Git 2.41 or later is required; an older one is an error. It is run without hooks and without programs that only the repository names, and with a clean environment. All calls
 //! block. No session uses this crate yet.
 //!
 //! ```no_run
