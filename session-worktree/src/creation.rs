@@ -224,11 +224,12 @@ fn roll_back(repository: &Repository, plan: &CreationPlan) -> Result<RecoveredCr
         let entry =
             repository.trash().join(format!("{}.creation.{}", plan.session, uuid::Uuid::new_v4().simple()));
         files::create_dir(&entry)?;
-        files::move_dir(&registration.dir, &entry.join("registration"))?;
+        // First the directory: as long as its registration is there, an interrupted recovery is repeated.
         if files::exists(&plan.path) {
             let kept = files::trash_place(&entry, &plan.path)?;
             files::move_dir(&plan.path, &kept)?;
         }
+        files::move_dir(&registration.dir, &entry.join("registration"))?;
         rolled_back = RecoveredCreation::RolledBack;
     } else if plan.path.is_dir() && std::fs::remove_dir(&plan.path).is_ok() {
         // Empty: git had created nothing else.

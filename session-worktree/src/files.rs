@@ -55,7 +55,10 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput)).context("read", path);
     }
     let mut content = Vec::new();
-    file.take(SMALL).read_to_end(&mut content).context("read", path)?;
+    file.take(SMALL + 1).read_to_end(&mut content).context("read", path)?;
+    if content.len() as u64 > SMALL {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge)).context("read", path);
+    }
     Ok(Some(content))
 }
 

@@ -32,6 +32,8 @@ const EMPTY_BLOBS: [&str; 2] = [
     "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
     "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
 ];
+/// Paths that a pin names of those that it does not keep.
+const NAMED: usize = 100;
 /// The author of pins.
 const AUTHOR: &str = "session-worktree <session-worktree@localhost>";
 
@@ -45,8 +47,11 @@ pub struct Pin {
     pub commit: String,
     /// The number of files that it keeps.
     pub files: u64,
-    /// Paths that it does not keep, besides caches: other repositories, special files, and ignored files beyond 16 MiB.
+    /// The first paths that it does not keep, besides caches: other repositories, special files, and ignored files beyond
+    /// 16 MiB.
     pub unkept: Vec<String>,
+    /// The number of paths that it does not keep.
+    pub unkept_paths: u64,
 }
 
 /// A pin with the content that it was made from.
@@ -131,7 +136,8 @@ impl<'a> Attempt<'a> {
     fn write(&self) -> Result<Pin> {
         let name = self.free_name()?;
         let plan = self.plan();
-        let (files, unkept) = (plan.files.len() as u64, plan.unkept.clone());
+        let (files, unkept_paths) = (plan.files.len() as u64, plan.unkept.len() as u64);
+        let unkept = plan.unkept.iter().take(NAMED).cloned().collect();
         let begin = self.begin(&name)?;
         let root = self.worktree.path.clone();
         self.repository
@@ -149,7 +155,7 @@ impl<'a> Attempt<'a> {
             .run()?;
         let commit = self.repository.ref_target(&name)?.ok_or_else(|| self.failed("git wrote no pin"))?;
         self.read_back(&commit)?;
-        Ok(Pin { name, commit, files, unkept })
+        Ok(Pin { name, commit, files, unkept, unkept_paths })
     }
 
     fn failed(&self, reason: impl Into<String>) -> WorktreeError {

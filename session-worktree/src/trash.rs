@@ -24,6 +24,7 @@ use crate::worktree::{RecordedWorktree, Worktree, is_same};
 
 /// The name of the file of an entry.
 const FILE: &str = "entry.json";
+
 /// A worktree that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -74,6 +75,8 @@ pub enum EntryState {
         #[serde(with = "os_text::path")]
         git_dir: PathBuf,
     },
+    /// It is being deleted for good: parts of it may be gone.
+    Purging,
 }
 
 /// The options of a removal. Each leaves out one check, because a person said so.
@@ -144,6 +147,15 @@ pub enum RecoveredEntry {
     Kept(TrashEntry),
     /// A restoration was completed.
     Restored(Worktree),
+    /// A deletion for good was completed.
+    Purged(TrashEntry),
+    /// One that cannot be recovered now. The others were.
+    Failed {
+        /// The name of the entry.
+        id: String,
+        /// The reason.
+        reason: String,
+    },
 }
 
 impl TrashEntry {
@@ -217,6 +229,25 @@ impl TrashEntry {
         fs::remove_dir(&folder).context("remove", &folder)?;
         files::flush_parent(&folder)?;
         Ok(worktree)
+    }
+}
+
+impl TrashEntry {
+    /// Deletes what is left, and returns its bytes.
+    fn complete_purge(&self, repository: &Repository) -> Result<u64> {
+        let mut freed = 0;
+        for dir in [self.tree.clone(), self.registration(repository)] {
+            // Both were renamed by us, to names with a random part.
+            freed += size(&dir);
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).context("remove", &dir);
+                }
+                _ => {}
+            }
+        }
+        discard(&self.folder(repository))?;
+        Ok(freed)
     }
 }
 
@@ -322,74 +353,87 @@ pub(crate) fn restore(repository: &Repository, id: &str, to: Option<&Path>) -> R
     entry.complete_restoration(repository)
 }
 
-/// Completes or gives up what was interrupted.
+/// Completes or gives up what was interrupted. One entry that cannot be recovered does not keep the others.
 pub(crate) fn recover(repository: &Repository) -> Result<Vec<RecoveredEntry>> {
     let _lock = repository.lock()?;
     let mut recovered = Vec::new();
-    for mut entry in list(repository)? {
-        match &entry.state {
-            EntryState::Removed => {}
-            EntryState::Restoring { .. } => {
-                recovered.push(RecoveredEntry::Restored(entry.complete_restoration(repository)?));
-            }
-            EntryState::Removing if files::exists(&entry.registration(repository)) => {
-                // Git knows the worktree no more: only the directory is left to be moved, if it is still that one.
-                let is_it = Registration::of_worktree(&entry.path)?
-                    .is_some_and(|link| is_same_or_gone(&link.dir, &entry.git_dir));
-                if files::exists(&entry.path) && !is_it {
-                    tracing::warn!(path = %entry.path.display(), "left alone: another directory is in its place");
-                    continue;
-                }
-                entry.complete_removal(repository)?;
-                recovered.push(RecoveredEntry::Removed(entry));
-            }
-            EntryState::Removing => {
-                discard(&entry.folder(repository))?;
-                recovered.push(RecoveredEntry::Kept(entry));
-            }
+    for id in ids(repository)? {
+        let entry = read(repository, &id);
+        match entry.and_then(|entry| entry.map_or(Ok(None), |entry| recover_entry(repository, entry))) {
+            Ok(entry) => recovered.extend(entry),
+            Err(error) => recovered.push(RecoveredEntry::Failed { id, reason: error.to_string() }),
         }
     }
     Ok(recovered)
 }
 
+fn recover_entry(repository: &Repository, mut entry: TrashEntry) -> Result<Option<RecoveredEntry>> {
+    match &entry.state {
+        EntryState::Removed => Ok(None),
+        EntryState::Restoring { .. } => {
+            entry.complete_restoration(repository).map(RecoveredEntry::Restored).map(Some)
+        }
+        EntryState::Purging => {
+            entry.complete_purge(repository)?;
+            Ok(Some(RecoveredEntry::Purged(entry)))
+        }
+        EntryState::Removing if files::exists(&entry.registration(repository)) => {
+            // Git knows the worktree no more: only the directory is left to be moved, if it is still that one.
+            let is_it = Registration::of_worktree(&entry.path)?
+                .is_some_and(|link| is_same_or_gone(&link.dir, &entry.git_dir));
+            if files::exists(&entry.path) && !is_it {
+                let reason = "another directory is in its place".to_owned();
+                return Err(WorktreeError::Gone { path: entry.path, reason });
+            }
+            entry.complete_removal(repository)?;
+            Ok(Some(RecoveredEntry::Removed(entry)))
+        }
+        EntryState::Removing => {
+            discard(&entry.folder(repository))?;
+            Ok(Some(RecoveredEntry::Kept(entry)))
+        }
+    }
+}
+
 /// Returns the entries of the trash, the oldest first.
 pub(crate) fn list(repository: &Repository) -> Result<Vec<TrashEntry>> {
+    let mut entries = Vec::new();
+    for id in ids(repository)? {
+        entries.extend(read(repository, &id)?);
+    }
+    entries.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
+    Ok(entries)
+}
+
+/// Returns the names of all entries.
+fn ids(repository: &Repository) -> Result<Vec<String>> {
     let trash = repository.trash();
     let found = match fs::read_dir(&trash) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         found => found.context("list", &trash)?,
     };
-    let mut entries = Vec::new();
+    let mut ids = Vec::new();
     for folder in found {
-        let name = folder.context("list", &trash)?.file_name();
-        entries.extend(name.to_str().map(|id| read(repository, id)).transpose()?.flatten());
+        ids.extend(folder.context("list", &trash)?.file_name().into_string().ok());
     }
-    entries.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
-    Ok(entries)
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// Deletes an entry for good. `all` deletes one with content that its pin does not keep, too. Returns the bytes that were
 /// freed, or `None` if it was left.
 pub(crate) fn purge(repository: &Repository, id: &str, all: bool) -> Result<Option<u64>> {
     let _lock = repository.lock()?;
-    let entry = read(repository, id)?.ok_or_else(|| WorktreeError::NothingKept { what: id.to_owned() })?;
-    if entry.state != EntryState::Removed || !entry.pin.unkept.is_empty() && !all {
+    let mut entry =
+        read(repository, id)?.ok_or_else(|| WorktreeError::NothingKept { what: id.to_owned() })?;
+    let is_complete = entry.pin.unkept.is_empty() || all;
+    if entry.state != EntryState::Purging && (entry.state != EntryState::Removed || !is_complete) {
         return Ok(None);
     }
-    let folder = entry.folder(repository);
-    let mut freed = 0;
-    for dir in [entry.tree.clone(), entry.registration(repository)] {
-        // Both were renamed by us, to names with a random part.
-        freed += size(&dir);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).context("remove", &dir);
-            }
-            _ => {}
-        }
-    }
-    discard(&folder)?;
-    Ok(Some(freed))
+    // Before the first file is gone: half a worktree is not put back.
+    entry.state = EntryState::Purging;
+    entry.write(repository)?;
+    entry.complete_purge(repository).map(Some)
 }
 
 fn read(repository: &Repository, id: &str) -> Result<Option<TrashEntry>> {

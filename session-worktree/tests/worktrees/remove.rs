@@ -315,3 +315,56 @@ fn a_change_after_the_pin_is_pinned_again() {
     worktrees.restore(&entry.id, None).unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), "hello\nlate\n");
 }
+
+/// Regression: the file of the entry was longer than is read of it, so that the worktree could not be put back.
+#[test]
+fn a_worktree_with_many_unkept_files_comes_back() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    for number in 0..6_000 {
+        let file =
+            fs::File::create(worktree.path().join(format!("{number}{}.log", "x".repeat(230)))).unwrap();
+        // Without any block on the disk.
+        file.set_len(17 << 20).unwrap();
+    }
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
+    assert_eq!((entry.pin.unkept.len(), entry.pin.unkept_paths), (100, 6_000));
+    assert_eq!(worktrees.purge(&entry.id, false).unwrap(), None);
+    let restored = worktrees.restore(&entry.id, None).unwrap();
+    assert_eq!(fs::read_dir(restored.path()).unwrap().count(), 6_000 + 4);
+}
+
+#[test]
+fn an_interrupted_purge_is_completed_and_never_restored() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
+    let folder = fixture.repo().join(".git/sessions/trash").join(&entry.id);
+    let text = fs::read_to_string(folder.join("entry.json")).unwrap();
+    fs::write(folder.join("entry.json"), text.replace("\"removed\"", "\"purging\"")).unwrap();
+    fs::remove_file(folder.join("tree/README")).unwrap();
+    assert!(matches!(worktrees.restore(&entry.id, None), Err(WorktreeError::NothingKept { .. })));
+    assert!(matches!(worktrees.recover().unwrap()[..], [RecoveredEntry::Purged(_)]));
+    assert!(!folder.exists() && worktrees.snapshots(worktree.session()).unwrap().len() == 1);
+}
+
+#[test]
+fn a_damaged_entry_keeps_no_other_from_recovery() {
+    let fixture = Fixture::new();
+    let worktrees = fixture.worktrees();
+    let [damaged, other] = ["one", "two"]
+        .map(|name| worktrees.remove(&fixture.create(name), RemoveOptions::new()).unwrap().entry);
+    let trash = fixture.repo().join(".git/sessions/trash");
+    fs::write(trash.join(&damaged.id).join("entry.json"), "{").unwrap();
+    let text = fs::read_to_string(trash.join(&other.id).join("entry.json")).unwrap();
+    fs::write(trash.join(&other.id).join("entry.json"), text.replace("\"removed\"", "\"removing\"")).unwrap();
+    let recovered = worktrees.recover().unwrap();
+    let failed =
+        |entry: &RecoveredEntry| matches!(entry, RecoveredEntry::Failed { id, .. } if *id == damaged.id);
+    let removed =
+        |entry: &RecoveredEntry| matches!(entry, RecoveredEntry::Removed(entry) if entry.id == other.id);
+    assert!(
+        recovered.len() == 2 && recovered.iter().any(failed) && recovered.iter().any(removed),
+        "{recovered:?}"
+    );
+}
