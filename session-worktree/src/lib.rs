@@ -42,6 +42,7 @@ mod include;
 mod pin;
 mod processes;
 mod registration;
+mod removal;
 mod repository;
 mod scan;
 mod slug;
@@ -56,12 +57,11 @@ pub use self::error::{Result, WorktreeError};
 pub use self::git::Git;
 pub use self::include::IncludedFiles;
 pub use self::pin::Pin;
+pub use self::removal::{BranchOutcome, RemoveOptions};
 pub use self::repository::Repository;
 pub use self::slug::Slug;
 pub use self::snapshots::Snapshot;
 pub use self::status::WorktreeStatus;
-pub use self::trash::{
-    BranchOutcome, EntryState, RecoveredEntry, RemoveOptions, RemovedWorktree, TrashEntry,
-};
+pub use self::trash::{EntryState, RecoveredEntry, RemovedWorktree, TrashEntry};
 pub use self::worktree::{RecordedWorktree, Worktree};
 pub use self::worktrees::Worktrees;

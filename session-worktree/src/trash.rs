@@ -4,10 +4,8 @@
 //! An entry is a folder in the repository with a file that names everything. It is written before the first move and
 //! alone is enough to put the worktree back, or to complete a removal that was interrupted.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +17,7 @@ use crate::files;
 use crate::pin::{self, Pin};
 use crate::processes;
 use crate::registration::{Registration, lock_reason};
+use crate::removal::{BranchOutcome, RemoveOptions, delete_branch};
 use crate::repository::Repository;
 use crate::worktree::{RecordedWorktree, Worktree, is_same};
 
@@ -79,38 +78,6 @@ pub enum EntryState {
     Purging,
 }
 
-/// The options of a removal. Each leaves out one check, because a person said so.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RemoveOptions {
-    /// Remove it although processes work in it.
-    pub in_use: bool,
-    /// Delete its branch, too. The commits stay: the pin keeps them.
-    pub delete_branch: bool,
-}
-
-impl RemoveOptions {
-    /// Checks everything, and keeps the branch.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Removes a worktree although processes work in it.
-    #[must_use]
-    pub const fn in_use(mut self) -> Self {
-        self.in_use = true;
-        self
-    }
-
-    /// Deletes the branch, too.
-    #[must_use]
-    pub const fn delete_branch(mut self) -> Self {
-        self.delete_branch = true;
-        self
-    }
-}
-
 /// The result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,22 +86,6 @@ pub struct RemovedWorktree {
     pub entry: TrashEntry,
     /// The result for its branch.
     pub branch: BranchOutcome,
-}
-
-/// The result of a removal for the branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BranchOutcome {
-    /// It is kept, because its deletion was not asked for.
-    Kept,
-    /// None was checked out.
-    None,
-    /// It was deleted.
-    Deleted,
-    /// It is kept: this worktree has it checked out, too.
-    CheckedOut(PathBuf),
-    /// It is kept: git refused, or it has moved since the worktree was pinned.
-    Refused(String),
 }
 
 /// The result of a recovery of the trash.
@@ -314,24 +265,6 @@ pub(crate) fn remove(
         (Some(branch), Some(head)) => delete_branch(repository, branch, head)?,
     };
     Ok(RemovedWorktree { entry, branch })
-}
-
-/// Deletes a branch that points to this commit and is checked out nowhere.
-fn delete_branch(repository: &Repository, branch: &str, head: &str) -> Result<BranchOutcome> {
-    let name = format!("refs/heads/{branch}");
-    let listed = repository.call("list worktrees").args(["worktree", "list", "--porcelain", "-z"]).run()?;
-    let mut path = PathBuf::new();
-    for field in listed.fields() {
-        if let Some(found) = field.strip_prefix(b"worktree ") {
-            path = PathBuf::from(OsStr::from_bytes(found));
-        } else if field.strip_prefix(b"branch ") == Some(name.as_bytes()) {
-            return Ok(BranchOutcome::CheckedOut(path));
-        }
-    }
-    match repository.call("delete a branch").args(["update-ref", "-d", &name, head]).run() {
-        Ok(_) => Ok(BranchOutcome::Deleted),
-        Err(error) => Ok(BranchOutcome::Refused(error.to_string())),
-    }
 }
 
 /// Puts a worktree back: at its former place, or at the given one; if that is taken, next to it.

@@ -9,10 +9,11 @@ use crate::error::{Result, WorktreeError};
 use crate::git::Git;
 use crate::include::{self, IncludedFiles};
 use crate::pin::{self, Pin};
+use crate::removal::RemoveOptions;
 use crate::repository::Repository;
 use crate::snapshots::{self, Snapshot};
 use crate::status::{self, WorktreeStatus};
-use crate::trash::{self, RecoveredEntry, RemoveOptions, RemovedWorktree, TrashEntry};
+use crate::trash::{self, RecoveredEntry, RemovedWorktree, TrashEntry};
 use crate::worktree::Worktree;
 
 /// Names of directories whose ignored content can be created again, besides those with a `CACHEDIR.TAG`.
