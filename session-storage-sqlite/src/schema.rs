@@ -72,16 +72,15 @@ pub(crate) fn tables(version: i64) -> String {
 
 /// The migrations from each version to the next one, starting with version 1.
 const MIGRATIONS: &[&str] = &["
-CREATE TEMP TABLE moved AS SELECT session, seq, line FROM records;
-DROP TABLE records;
+ALTER TABLE records RENAME TO records_1;
 CREATE TABLE records (
     session TEXT NOT NULL,
     seq INTEGER NOT NULL,
     line TEXT NOT NULL,
     PRIMARY KEY (session, seq)
 ) STRICT;
-INSERT INTO records (session, seq, line) SELECT session, seq, line FROM moved ORDER BY session, seq;
-DROP TABLE moved;
+INSERT INTO records (session, seq, line) SELECT session, seq, line FROM records_1 ORDER BY session, seq;
+DROP TABLE records_1;
 "];
 
 /// Creates the tables of a new store.
