@@ -95,6 +95,12 @@ codes! {
     StepChanged "STEP_CHANGED" 4 "resume or retry with `--changed STEP=rerun|keep`",
     /// A step with this name or key runs already.
     StepOpen "STEP_OPEN" 4 "give each concurrent step a name or a key of its own",
+    /// The worktree of the session is not there, or another one is in its place.
+    WorktreeGone "WORKTREE_GONE" 4 "restore it, or retry the session with a new one",
+    /// A session or another program works in the worktree, or has locked it.
+    WorktreeInUse "WORKTREE_IN_USE" 4 "end what works in it, then try again; nothing was changed",
+    /// Git is missing, too old, or failed.
+    GitFailed "GIT_FAILED" 5 "correct what git names, then try again; nothing was lost",
     /// The deadline passed.
     Timeout "TIMEOUT" 4 "raise the timeout, or find out what is slow",
 }

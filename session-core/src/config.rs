@@ -27,6 +27,33 @@ pub enum ExecutionMode {
     },
 }
 
+/// The worktree to be created for a session. What was created, and from which commit, is in the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WorktreeConfig {
+    /// A directory of the repository.
+    #[serde(with = "os_text::path")]
+    pub repository: PathBuf,
+    /// The revision that it starts at, or `default` for the default branch; the commit that is checked out if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The mark of the worktree to share, whose other sessions have ended; `None` for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    /// The directory inside it in which the program runs.
+    #[serde(skip_serializing_if = "Option::is_none", with = "os_text::optional_path")]
+    pub dir: Option<PathBuf>,
+}
+
+impl WorktreeConfig {
+    /// Describes a worktree of the repository of a directory, at the commit that is checked out there.
+    #[must_use]
+    pub fn new(repository: impl Into<PathBuf>) -> Self {
+        Self { repository: repository.into(), ..Self::default() }
+    }
+}
+
 /// Switches for the work; the session only stores them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -78,6 +105,9 @@ pub struct SessionConfig {
     /// The place in which the work runs.
     #[serde(skip_serializing_if = "is_default")]
     pub mode: ExecutionMode,
+    /// The worktree to be created for the session, or shared with an ended one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<WorktreeConfig>,
     /// The maximum number of iterations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<u64>,
@@ -157,6 +187,14 @@ impl SessionConfig {
     #[must_use]
     pub fn mode(mut self, mode: ExecutionMode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Lets the session run in a git worktree of this name, which is created for it.
+    #[must_use]
+    pub fn worktree(mut self, name: impl Into<String>, worktree: WorktreeConfig) -> Self {
+        self.mode = ExecutionMode::Worktree { name: name.into() };
+        self.worktree = Some(worktree);
         self
     }
 
@@ -252,6 +290,9 @@ impl SessionConfig {
         limits::at_most("operation (characters)", self.operation.chars().count(), limits::NAME_CHARS)?;
         if let ExecutionMode::Worktree { name } = &self.mode {
             check_name(name)?;
+        }
+        if let Some(WorktreeConfig { base: Some(base), .. }) = &self.worktree {
+            plain("base of the worktree", base)?;
         }
         limits::at_most("labels", self.labels.len(), limits::LABELS)?;
         for (key, value) in &self.labels {

@@ -6,6 +6,7 @@ mod items;
 mod payload;
 mod step;
 mod wait;
+mod worktree;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ pub use self::payload::{Hook, Input, Origin, ProgressReport, Terminal};
 pub use self::step::{InputFile, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepReason};
 
 pub use self::wait::{Answer, Question};
+pub use self::worktree::{SessionWorktree, WorktreePlan};
 
 pub(crate) use self::step::is_zero;
 use crate::config::SessionConfig;
@@ -282,6 +284,18 @@ events! {
         /// `true` if its wake-up time has passed: later attempts do not sleep again. Else the process that waited has gone.
         passed: bool,
     }
+    /// A git worktree for the session is about to be created.
+    WorktreeIntended "worktree_intended" {
+        /// The plan.
+        #[serde(flatten)]
+        plan: Box<WorktreePlan>,
+    }
+    /// The session has a git worktree, in which its program runs.
+    WorktreeMade "worktree_made" {
+        /// The worktree.
+        #[serde(flatten)]
+        worktree: Box<SessionWorktree>,
+    }
     /// A pause was requested.
     PauseRequested "pause_requested" {
     /// The reason.
@@ -403,6 +417,8 @@ impl SessionEvent {
             Self::StepValue { part, .. } | Self::ItemValue { part, .. } => {
                 limits::at_most("part of a value (bytes)", part.len(), limits::VALUE_PART_BYTES)
             }
+            Self::WorktreeIntended { plan } => plan.check(),
+            Self::WorktreeMade { worktree } => worktree.check(),
             Self::StepFailed { failure, .. } => failure.check(),
             Self::StepRefused { name, code, message } => {
                 step::check_name(name)?;
@@ -502,6 +518,8 @@ impl EventKind {
             | Self::QuestionWithdrawn
             | Self::SleepStarted
             | Self::SleepEnded
+            | Self::WorktreeIntended
+            | Self::WorktreeMade
             | Self::StopRequested
             | Self::Paused => Role::Owner,
             Self::Noted | Self::Resumed | Self::Completed | Self::Failed | Self::Cancelled => {

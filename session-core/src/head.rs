@@ -3,6 +3,7 @@
 
 mod fit;
 mod steps;
+mod worktree;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::steps::{ItemTotals, OpenQuestion, StepTotals, WaitTotals};
+pub use self::worktree::WorktreePlace;
 
 use crate::config::{ExecutionMode, SessionConfig};
-use crate::event::{Origin, ProgressReport, Role, SessionEvent};
+use crate::event::{Origin, ProgressReport, Role, SessionEvent, SessionWorktree, WorktreePlan};
 use crate::id::SessionId;
 use crate::limits::{HEAD_ID, HEAD_TEXT};
 use crate::machine::{Lifecycle, Requests, SessionState, TransitionError};
@@ -51,6 +53,9 @@ pub struct Head {
     /// The name of the worktree in which the work runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<String>,
+    /// The worktree that was created for the session, or is about to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<WorktreePlace>,
     /// The labels, uncut.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -149,6 +154,10 @@ pub struct PersistedSession {
     pub origin: Option<Origin>,
     /// The state, with its texts uncut.
     pub state: SessionState,
+    /// The worktree that was created for the session.
+    pub worktree: Option<SessionWorktree>,
+    /// The worktree that is about to be created for it; `None` once it was.
+    pub planned_worktree: Option<WorktreePlan>,
     /// The last checkpoint that the work can continue from.
     pub checkpoint: Option<Value>,
 }
@@ -181,6 +190,7 @@ impl Head {
                 ExecutionMode::Direct => None,
                 ExecutionMode::Worktree { name } => Some(short(name)),
             },
+            place: None,
             labels: labels.clone(),
             parent: config.parent,
             retry_of: config.retry_of,
@@ -304,6 +314,16 @@ impl Head {
                 self.deaths = 0;
             }
             SessionEvent::ProgressReported { report } => self.progressed(report),
+            SessionEvent::WorktreeIntended { plan } => {
+                self.place = Some(WorktreePlace::planned(plan, revision));
+            }
+            SessionEvent::WorktreeMade { worktree } => {
+                let SessionWorktree { plan, .. } = &**worktree;
+                let name = plan.path.file_name().unwrap_or_default();
+                self.worktree = Some(short(&escape_bytes(name)));
+                self.cwd = Some(short(&escape_bytes(plan.path.as_os_str())));
+                self.place = Some(WorktreePlace::made(worktree, revision));
+            }
             SessionEvent::Interrupted { evidence }
                 if evidence.is_death() && self.lifecycle.loss == Some(OwnerLoss::Crashed) =>
             {

@@ -98,14 +98,17 @@ mod time;
 pub use callback::CallbackGuard;
 pub use cancellation::{CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
-pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
+pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions, WorktreeConfig};
 pub use error::{FailureError, Result, SessionError};
 pub use event::{
     Answer, ChangeKind, Changes, Commit, EventKind, FileChange, Hook, InheritedItem, InheritedStep, Input,
     InputFile, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Origin, ProgressReport, Question,
-    SessionEvent, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome, StepReason, Terminal,
+    SessionEvent, SessionWorktree, StepEnd, StepFailure, StepIdentity, StepOccurrence, StepOutcome,
+    StepReason, Terminal, WorktreePlan,
 };
-pub use head::{Head, ItemTotals, OpenQuestion, PersistedSession, StepTotals, Totals, WaitTotals};
+pub use head::{
+    Head, ItemTotals, OpenQuestion, PersistedSession, StepTotals, Totals, WaitTotals, WorktreePlace,
+};
 pub use history::{ExecutedCommand, WorkHistory};
 pub use id::{InstanceId, InvalidId, LockFolderId, SessionId};
 pub use machine::{

@@ -33,6 +33,10 @@ pub const NAMED_FILES_BYTES: usize = 64 * 1024;
 pub const NAMED_COMMITS: usize = 100;
 /// Maximum size of the id of a commit, in bytes.
 pub const COMMIT_ID_BYTES: usize = 64;
+/// Maximum size of the name of a branch, in bytes.
+pub const BRANCH_BYTES: usize = 1024;
+/// Maximum size of the mark of a worktree, in bytes.
+pub const MARK_BYTES: usize = 32;
 /// Maximum size of the subject of a commit, in bytes.
 pub const SUBJECT_BYTES: usize = 256;
 /// Maximum size of a head, in bytes as JSON.

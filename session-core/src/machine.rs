@@ -359,6 +359,8 @@ impl Lifecycle {
             | SessionEvent::QuestionWithdrawn { .. }
             | SessionEvent::SleepStarted { .. }
             | SessionEvent::SleepEnded { .. }
+            | SessionEvent::WorktreeIntended { .. }
+            | SessionEvent::WorktreeMade { .. }
             | SessionEvent::AnalysisCompleted { .. }
             | SessionEvent::CheckpointSaved { .. }
             | SessionEvent::ProgressReported { .. }

@@ -3,7 +3,7 @@
 use session_core::text::visible;
 use session_core::{
     EventContext, EventKind, InheritedItem, ItemMoves, RecoveryReport, SessionEvent, SessionObserver,
-    StepEnd, StepFailure, StepOutcome,
+    StepEnd, StepFailure, StepOutcome, WorktreePlan,
 };
 use tracing::{Level, debug, error, info, trace, warn};
 
@@ -110,6 +110,8 @@ fn level(kind: EventKind) -> Level {
         | EventKind::EachStarted
         | EventKind::SleepStarted
         | EventKind::SleepEnded
+        | EventKind::WorktreeIntended
+        | EventKind::WorktreeMade
         | _ => Level::DEBUG,
     }
 }
@@ -140,6 +142,8 @@ fn message(kind: EventKind) -> &'static str {
         EventKind::QuestionWithdrawn => "question withdrawn",
         EventKind::SleepStarted => "sleep started",
         EventKind::SleepEnded => "sleep ended",
+        EventKind::WorktreeIntended => "worktree planned",
+        EventKind::WorktreeMade => "worktree created",
         EventKind::PauseRequested => "pause requested",
         EventKind::ResumeRequested => "resume requested",
         EventKind::CancelRequested => "cancellation requested",
@@ -206,6 +210,8 @@ fn detail(event: &SessionEvent) -> Option<String> {
         SessionEvent::Answered { answer, by, .. } => format!("{} (by {by})", answer.identity),
         SessionEvent::QuestionWithdrawn { asked } => format!("asked at revision {asked}"),
         SessionEvent::SleepStarted { step, until } => format!("{step} until {until}"),
+        SessionEvent::WorktreeIntended { plan } => worktree(plan),
+        SessionEvent::WorktreeMade { worktree: made } => worktree(&made.plan),
         SessionEvent::SleepEnded { passed: true, .. } => "its wake-up time has passed".to_owned(),
         SessionEvent::SleepEnded { passed: false, .. } => "the process that waited has gone".to_owned(),
         SessionEvent::PauseRequested { reason, by } | SessionEvent::CancelRequested { reason, by, .. } => {
@@ -229,6 +235,10 @@ fn step_end(end: StepEnd) -> String {
     } else {
         format!("exit code {exit_code} after {duration_ms} ms")
     }
+}
+
+fn worktree(plan: &WorktreePlan) -> String {
+    format!("{} on branch {}", plan.path.display(), plan.branch)
 }
 
 fn items_inherited(items: &[InheritedItem]) -> String {

@@ -98,6 +98,7 @@ mod streams;
 mod supervisor;
 mod terminal;
 mod variables;
+mod workplace;
 
 pub use child_state::ChildState;
 pub use command::{Command, Forwarding, Stdin};
@@ -127,6 +128,7 @@ pub use terminal::frame::TerminalEnd;
 pub use terminal::handle::TerminalHandle;
 pub use terminal::pty::{TerminalSize, check_terminal};
 pub use variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
+pub use workplace::{Place, Workplace, WorkplaceError};
 
 /// Formats an error with all its causes, for places that store only a text.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -4,6 +4,7 @@ use session_core::{ErrorCode, SessionError, SessionId};
 
 use crate::exit::TROUBLE;
 use crate::supervisor::client::LaunchError;
+use crate::workplace::WorkplaceError;
 
 /// The reason why a program does not run as a session.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,14 @@ pub enum RunError {
         /// The cause.
         error: LaunchError,
     },
+    /// The place in which the program is to run cannot be used. The program was not started.
+    #[error("{error}")]
+    Place {
+        /// The session.
+        session: SessionId,
+        /// The cause.
+        error: WorkplaceError,
+    },
     /// There is nothing to run again: the session was not created for a program.
     #[error("session {id} has no program to run again: it was not created for one")]
     NoProgram {
@@ -38,6 +47,7 @@ impl RunError {
             Self::Session(error) => error.code(),
             Self::Launch { error: LaunchError::Limit(_), .. } => ErrorCode::SystemLimit,
             Self::Launch { .. } => ErrorCode::SpawnFailed,
+            Self::Place { error, .. } => error.code,
             Self::NoProgram { .. } => ErrorCode::InvalidArgument,
         }
     }
@@ -47,7 +57,7 @@ impl RunError {
     pub const fn exit_code(&self) -> i32 {
         match self {
             Self::Launch { error, .. } => error.exit_code(),
-            Self::Session(_) | Self::NoProgram { .. } => TROUBLE,
+            Self::Session(_) | Self::Place { .. } | Self::NoProgram { .. } => TROUBLE,
         }
     }
 }

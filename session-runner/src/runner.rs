@@ -40,6 +40,7 @@ use crate::supervisor::leftovers;
 use crate::supervisor::waiting::WaitingSupervisor;
 use crate::terminal::pty::{Pty, TerminalSize};
 use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
+use crate::workplace::{Place, Workplace};
 
 /// Time to wait for another writer of the same output.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,11 +55,12 @@ pub struct Runner {
     interceptor: Option<Arc<dyn OutputInterceptor>>,
     viewer: Option<Arc<UnixStream>>,
     connections: Option<Arc<dyn ConnectionHandler>>,
+    workplace: Option<Arc<dyn Workplace>>,
 }
 
 impl std::fmt::Debug for Runner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { manager: _, output, locks, store, interceptor, viewer, connections } = self;
+        let Self { manager: _, output, locks, store, interceptor, viewer, connections, workplace } = self;
         f.debug_struct("Runner")
             .field("output", output)
             .field("locks", locks)
@@ -66,6 +68,7 @@ impl std::fmt::Debug for Runner {
             .field("interceptor", interceptor)
             .field("viewer", viewer)
             .field("connections", connections)
+            .field("workplace", workplace)
             .finish_non_exhaustive()
     }
 }
@@ -83,6 +86,7 @@ impl Runner {
             interceptor: None,
             viewer: None,
             connections: None,
+            workplace: None,
         }
     }
 
@@ -112,6 +116,13 @@ impl Runner {
     #[must_use]
     pub fn connections(mut self, handler: Arc<dyn ConnectionHandler>) -> Self {
         self.connections = Some(handler);
+        self
+    }
+
+    /// Prepares the place in which each program runs by this port.
+    #[must_use]
+    pub fn workplace(mut self, workplace: Arc<dyn Workplace>) -> Self {
+        self.workplace = Some(workplace);
         self
     }
 
@@ -274,6 +285,7 @@ impl Runner {
         &self,
         session: &Session,
         command: &Command,
+        place: Option<Place>,
         supervisor: Option<WaitingSupervisor>,
         lock: Option<HeldSessionLock>,
     ) -> Result<RunLoop, LaunchError> {
@@ -299,7 +311,9 @@ impl Runner {
             Arc::new(Connections { handler, session, program }) as Arc<dyn OtherRequests>
         });
         let socket = ReportSocket::listen(handler, others).map_err(own)?;
-        let mut env = command.variables();
+        // Variables that were set for the command come last, so that they hold.
+        let mut env = place.map(|place| place.variables).unwrap_or_default();
+        env.extend(command.variables());
         env.extend([
             (SESSION_VARIABLE.into(), Some(session.id().to_string().into())),
             (ATTEMPT_VARIABLE.into(), Some(session.attempt().to_string().into())),

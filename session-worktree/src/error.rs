@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use session_core::{ErrorCode, SessionId};
+
 /// The reason why a call failed. Nothing that a person would miss is gone then.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -97,6 +99,14 @@ pub enum WorktreeError {
         /// Their ids.
         processes: Vec<u32>,
     },
+    /// A session works in it, or may do so.
+    #[error("session {session} works in {}", path.display())]
+    Occupied {
+        /// Its path.
+        path: PathBuf,
+        /// The session.
+        session: SessionId,
+    },
     /// Its content cannot be kept.
     #[error("the content of {} cannot be kept, so it is not removed: {reason}", path.display())]
     CannotPin {
@@ -130,6 +140,32 @@ pub enum WorktreeError {
         /// The reason.
         reason: String,
     },
+}
+
+impl WorktreeError {
+    /// Returns the stable error code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Gone { .. } => ErrorCode::WorktreeGone,
+            Self::InUse { .. } | Self::Locked { .. } | Self::Occupied { .. } => ErrorCode::WorktreeInUse,
+            Self::GitMissing | Self::GitTooOld { .. } | Self::Git { .. } | Self::CannotPin { .. } => {
+                ErrorCode::GitFailed
+            }
+            Self::NotARepository { .. }
+            | Self::Unborn { .. }
+            | Self::UnknownBase { .. }
+            | Self::InvalidName { .. }
+            | Self::NoPlace { .. }
+            | Self::NotOurs { .. } => ErrorCode::InvalidArgument,
+            Self::NothingKept { .. } => ErrorCode::NotFound,
+            Self::Damaged { .. } => ErrorCode::Corrupt,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
+                _ => ErrorCode::StorageIo,
+            },
+        }
+    }
 }
 
 fn listed(processes: &[u32]) -> String {

@@ -1,5 +1,6 @@
 //! Files that survive power loss, and the identity of directories.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -115,4 +116,23 @@ pub(crate) fn trash_place(entry: &Path, path: &Path) -> Result<PathBuf> {
     let trash = parent.join(OTHER_TRASH);
     create_dir(&trash)?;
     Ok(trash.join(entry.file_name().unwrap_or_default()))
+}
+
+/// Returns the bytes that all files below a directory take on the disk, each counted once.
+pub(crate) fn disk_bytes(dir: &Path) -> u64 {
+    fn add(dir: &Path, seen: &mut HashSet<(u64, u64)>) -> u64 {
+        let Ok(entries) = fs::read_dir(dir) else { return 0 };
+        let mut bytes = 0;
+        for entry in entries.flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                bytes += add(&entry.path(), seen);
+            }
+            if metadata.nlink() == 1 || metadata.is_dir() || seen.insert((metadata.dev(), metadata.ino())) {
+                bytes += metadata.blocks() * 512;
+            }
+        }
+        bytes
+    }
+    add(dir, &mut HashSet::new())
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,24 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Creates a file without a name in a directory, where the file system can do that.
+#[cfg(target_os = "linux")]
+fn unnamed_file(dir: &OwnedFd) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(dir, c".", flags, Mode::RUSR | Mode::WUSR).ok().map(File::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed_file(_dir: &OwnedFd) -> Option<File> {
+    None
+}
+
+/// Gives a file without a name its name.
+fn link(file: &File, dir: &OwnedFd, name: &CString) -> std::result::Result<(), Errno> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)
+}
+
 /// Shares the blocks of a file, where the file system can do that.
 #[cfg(target_os = "linux")]
 fn clone(source: &File, target: &File) -> bool {
@@ -108,13 +126,19 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CString) -> io::Result<()> {
             let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let mut source = File::from(openat(from, name, flags | OFlags::RDONLY, Mode::empty())?);
             let mode = Mode::from_raw_mode(stat.st_mode);
-            let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-            let mut target = File::from(openat(to, name, flags, mode).map_err(exists)?);
-            if !clone(&source, &target) {
-                io::copy(&mut source, &mut target)?;
+            let mut copy = |mut target: File| {
+                if !clone(&source, &target) {
+                    io::copy(&mut source, &mut target)?;
+                }
+                rustix::fs::fchmod(&target, mode)?;
+                Ok::<_, io::Error>(target)
+            };
+            // Complete or absent, also after a crash: what is there is never written again.
+            if let Some(unnamed) = unnamed_file(to) {
+                return link(&copy(unnamed)?, to, name).map_err(exists);
             }
-            rustix::fs::fchmod(&target, mode)?;
-            Ok(())
+            let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+            copy(File::from(openat(to, name, flags, mode).map_err(exists)?)).map(drop)
         }
         FileType::Directory
         | FileType::Fifo

@@ -10,7 +10,7 @@
 //!   and [`Worktrees::purge`] deletes it after that. [`Worktrees::restore_snapshot`] needs only the pin.
 //!
 //! Git 2.41 or later is required; an older one is an error. It is run without hooks and without programs that only the repository names, and with a clean environment. All calls
-//! block. No session uses this crate yet.
+//! block.
 //!
 //! ```no_run
 //! use session_core::SessionId;
@@ -58,7 +58,7 @@ pub use self::git::Git;
 pub use self::include::IncludedFiles;
 pub use self::pin::Pin;
 pub use self::removal::{BranchOutcome, RemoveOptions};
-pub use self::repository::Repository;
+pub use self::repository::{Repository, RepositoryLock};
 pub use self::slug::Slug;
 pub use self::snapshots::Snapshot;
 pub use self::status::WorktreeStatus;

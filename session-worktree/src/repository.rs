@@ -110,7 +110,6 @@ impl Repository {
         self.common.join(FOLDER).join("trash")
     }
 
-    /// Waits until no other process creates or removes a worktree of this repository.
     pub(crate) fn lock(&self) -> Result<RepositoryLock> {
         let folder = self.common.join(FOLDER);
         files::create_dir(&folder)?;
@@ -153,9 +152,10 @@ impl Repository {
     }
 }
 
-/// The lock of a repository. Released when it is dropped, and by the kernel when the process ends.
+/// The lock of a repository: while it is held, no other process creates, removes or restores one of its worktrees. Released
+/// when it is dropped, and by the kernel when the process ends.
 #[derive(Debug)]
-pub(crate) struct RepositoryLock {
+pub struct RepositoryLock {
     file: File,
 }
 

@@ -1,6 +1,6 @@
 //! The pins of a session: listed, dropped, and turned into a worktree again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -43,6 +43,14 @@ pub(crate) fn list(repository: &Repository, session: SessionId) -> Result<Vec<Sn
     let mut found: Vec<Snapshot> = text.lines().filter_map(parse).collect();
     found.sort_by_key(|snapshot| snapshot.number);
     Ok(found)
+}
+
+/// Returns the sessions that have snapshots.
+pub(crate) fn sessions(repository: &Repository) -> Result<BTreeSet<SessionId>> {
+    let args = ["for-each-ref", "--format=%(refname:lstrip=2)", "refs/sessions/"];
+    let output = repository.call("list snapshots").args(args).run()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().filter_map(|name| name.split('/').next()?.parse().ok()).collect())
 }
 
 fn find(repository: &Repository, session: SessionId, number: u64) -> Result<Snapshot> {

@@ -179,3 +179,14 @@ impl PlainIndex {
         self.folder.path().join("index")
     }
 }
+
+/// Returns the changes since a commit, as git prints them.
+pub(crate) fn diff(repository: &Repository, worktree: &Worktree, base: &str, stat: bool) -> Result<Vec<u8>> {
+    let index = PlainIndex::of(repository, worktree)?;
+    let unapproved = repository.git().unapproved(repository.common_dir())?;
+    let args = ["diff", "--no-ext-diff", "--no-textconv", if stat { "--stat" } else { "--patch" }];
+    let call = repository.git().call(&worktree.path, "compare a worktree").settings(&unapproved.settings);
+    let call =
+        call.offline().env("GIT_INDEX_FILE", index.path()).args(args).args(["--end-of-options", base, "--"]);
+    Ok(call.run()?.stdout)
+}

@@ -184,12 +184,17 @@ impl TrashEntry {
 }
 
 impl TrashEntry {
+    /// Returns the bytes of its directory, if that is kept on the file system of the worktree.
+    pub(crate) fn outside_bytes(&self, repository: &Repository) -> u64 {
+        if self.tree.starts_with(self.folder(repository)) { 0 } else { files::disk_bytes(&self.tree) }
+    }
+
     /// Deletes what is left, and returns its bytes.
     fn complete_purge(&self, repository: &Repository) -> Result<u64> {
         let mut freed = 0;
         for dir in [self.tree.clone(), self.registration(repository)] {
             // Both were renamed by us, to names with a random part.
-            freed += size(&dir);
+            freed += files::disk_bytes(&dir);
             match fs::remove_dir_all(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).context("remove", &dir);
@@ -202,14 +207,13 @@ impl TrashEntry {
     }
 }
 
-/// Moves a worktree into the trash.
+/// Moves a worktree into the trash. The caller holds the lock.
 pub(crate) fn remove(
     repository: &Repository,
     worktree: &Worktree,
     caches: &[String],
     options: RemoveOptions,
 ) -> Result<RemovedWorktree> {
-    let _lock = repository.lock()?;
     // It may have changed while the lock was waited for.
     let worktree = worktree.record().locate()?;
     if let Some(reason) =
@@ -417,17 +421,6 @@ fn is_same_or_gone(one: &Path, other: &Path) -> bool {
     is_same(one, other)
         || one.file_name() == other.file_name()
             && matches!((one.parent(), other.parent()), (Some(one), Some(other)) if is_same(one, other))
-}
-
-/// Returns the bytes of all files below a directory.
-pub(crate) fn size(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else { return 0 };
-    let size_of = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(size_of).sum()
 }
 
 /// Returns all worktrees of sessions that are in their place.

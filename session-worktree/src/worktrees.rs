@@ -1,16 +1,18 @@
 //! The worktrees of one repository.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use session_core::SessionId;
 
 use crate::creation::{self, CreationPlan, NewWorktree, RecoveredCreation};
 use crate::error::{Result, WorktreeError};
+use crate::files;
 use crate::git::Git;
 use crate::include::{self, IncludedFiles};
 use crate::pin::{self, Pin};
 use crate::removal::RemoveOptions;
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryLock};
 use crate::snapshots::{self, Snapshot};
 use crate::status::{self, WorktreeStatus};
 use crate::trash::{self, RecoveredEntry, RemovedWorktree, TrashEntry};
@@ -84,6 +86,15 @@ impl Worktrees {
         creation::recover(&self.repository, plan)
     }
 
+    /// Returns the filters, drivers and helpers that are not run, because only the repository's own configuration names them.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub fn unapproved(&self) -> Result<Vec<String>> {
+        let unapproved = self.repository.git().unapproved(self.repository.common_dir())?;
+        Ok(unapproved.names.into_iter().collect())
+    }
+
     /// Returns the worktrees of sessions that are in their place.
     ///
     /// # Errors
@@ -117,6 +128,47 @@ impl Worktrees {
         include::copy(&self.repository, self.repository.root(), worktree.path())
     }
 
+    /// Returns all sessions that have a worktree here, in its place or in the trash, or a snapshot.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub fn sessions(&self) -> Result<BTreeSet<SessionId>> {
+        let mut sessions = snapshots::sessions(&self.repository)?;
+        sessions.extend(self.list()?.iter().map(Worktree::session));
+        sessions.extend(self.trash()?.iter().map(|entry| entry.session));
+        Ok(sessions)
+    }
+
+    /// Returns the changes in a worktree since a commit, as `git diff` prints them, or only their numbers of lines. Files that
+    /// are not tracked are not among them.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub fn diff(&self, worktree: &Worktree, base: &str, stat: bool) -> Result<Vec<u8>> {
+        status::diff(&self.repository, worktree, base, stat)
+    }
+
+    /// Returns the bytes that a worktree takes on the disk, without those of the repository.
+    #[must_use]
+    pub fn disk_bytes(&self, worktree: &Worktree) -> u64 {
+        files::disk_bytes(worktree.path())
+    }
+
+    /// Returns the bytes that a removed worktree takes on the disk.
+    #[must_use]
+    pub fn trash_bytes(&self, entry: &TrashEntry) -> u64 {
+        files::disk_bytes(&self.repository.trash().join(&entry.id)) + entry.outside_bytes(&self.repository)
+    }
+
+    /// Unlocks a worktree, so that git commands can move or remove it. It is still one of ours.
+    ///
+    /// # Errors
+    /// Those of git, also if it is not locked.
+    pub fn unlock(&self, worktree: &Worktree) -> Result<()> {
+        let call = self.repository.call("unlock a worktree").args(["worktree", "unlock", "--end-of-options"]);
+        call.arg(worktree.path()).run().map(drop)
+    }
+
     /// Returns the snapshots of a session, the oldest first.
     ///
     /// # Errors
@@ -148,7 +200,30 @@ impl Worktrees {
     /// [`WorktreeError::InUse`], [`WorktreeError::Locked`], [`WorktreeError::Gone`], [`WorktreeError::CannotPin`]: then it is
     /// in its place.
     pub fn remove(&self, worktree: &Worktree, options: RemoveOptions) -> Result<RemovedWorktree> {
+        let lock = self.lock()?;
+        self.remove_locked(&lock, worktree, options)
+    }
+
+    /// Moves a worktree into the trash like [`remove`](Self::remove), under a lock that is held already: what was checked
+    /// under it still holds.
+    ///
+    /// # Errors
+    /// Those of [`remove`](Self::remove).
+    pub fn remove_locked(
+        &self,
+        _lock: &RepositoryLock,
+        worktree: &Worktree,
+        options: RemoveOptions,
+    ) -> Result<RemovedWorktree> {
         trash::remove(&self.repository, worktree, &self.caches, options)
+    }
+
+    /// Waits until no other process creates, removes or restores a worktree of this repository.
+    ///
+    /// # Errors
+    /// If the lock cannot be taken.
+    pub fn lock(&self) -> Result<RepositoryLock> {
+        self.repository.lock()
     }
 
     /// Returns the removed worktrees, the oldest first.

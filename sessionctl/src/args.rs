@@ -9,6 +9,7 @@ mod manage;
 mod run;
 mod step;
 mod terminal;
+mod worktree;
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
@@ -28,6 +29,9 @@ pub(crate) use self::manage::{
 pub(crate) use self::run::{Places, Resume, Run, TerminalOptions, Terminals};
 pub(crate) use self::step::{Step, StepCli, StepDecisions, Steps};
 pub(crate) use self::terminal::{Attach, Input};
+pub(crate) use self::worktree::{
+    Diff, One, Purge, Repo, Restore, RmWorktree, Snapshots, WorktreeAction, WorktreeOptions,
+};
 
 use crate::error::ExitCodes;
 use crate::status::Status;
@@ -129,6 +133,9 @@ pub(crate) enum Verb {
     Answer(Answer),
     /// List the questions that wait for an answer
     Answers(Answers),
+    /// List, remove and restore the git worktrees of sessions
+    #[command(subcommand)]
+    Worktree(WorktreeAction),
     /// Print the configuration
     #[command(subcommand)]
     Config(ConfigAction),
@@ -173,6 +180,7 @@ impl Verb {
             Self::Steps(_) => "steps",
             Self::Answer(_) => "answer",
             Self::Answers(_) => "answers",
+            Self::Worktree(_) => "worktree",
             Self::Config(_) => "config",
         }
     }
@@ -242,6 +250,7 @@ impl Verb {
             | Self::Steps(_)
             | Self::Answer(_)
             | Self::Answers(_)
+            | Self::Worktree(_)
             | Self::Config(_) => ExitCodes::Own,
         }
     }

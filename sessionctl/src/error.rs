@@ -125,6 +125,22 @@ impl Failure {
         })
     }
 
+    /// Returns the code, if the failure is reported.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::ReaderGone => None,
+            Self::Reported(details) => Some(details.code),
+        }
+    }
+
+    /// Returns the message, if the failure is reported.
+    pub(crate) fn message(&self) -> Option<&str> {
+        match self {
+            Self::ReaderGone => None,
+            Self::Reported(details) => Some(&details.message),
+        }
+    }
+
     fn map(mut self, change: impl FnOnce(&mut Details)) -> Self {
         if let Self::Reported(details) = &mut self {
             change(details);

@@ -151,6 +151,7 @@ async fn start(
     signals: &mut Signals,
     job: &mut Option<Job>,
 ) -> std::result::Result<std::result::Result<Running, RunError>, i32> {
+    let id = session.id();
     let mut permit = Box::pin(runner.permit(session));
     let permit = loop {
         tokio::select! {
@@ -164,6 +165,9 @@ async fn start(
         Ok(permit) => permit,
         Err(error) => return Ok(Err(error)),
     };
+    for notice in permit.notices() {
+        context.hint(notice, &[id], &["worktree", "ls"]);
+    }
     let mut started = Box::pin(runner.run_with(permit, command));
     loop {
         tokio::select! {

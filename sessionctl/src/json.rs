@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::log::{
-    Commit, ExecutionMode, FailureCause, ItemTotals, OwnerLoss, PersistedSession, StepTotals, Timestamp,
-    WaitTotals, WorkHistory,
+    Commit, ExecutionMode, FailureCause, ItemTotals, Origin, OwnerLoss, PersistedSession, SessionWorktree,
+    StepTotals, Timestamp, WaitTotals, WorkHistory,
 };
 use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
-use sessionkit::{ErrorCode, Head, SessionId, SessionProgress, SessionState};
+use sessionkit::{ErrorCode, Head, SessionConfig, SessionId, SessionProgress, SessionState};
 
 use crate::attachable_terminals::AttachableTerminals;
 use crate::status::{Status, pending_request, status};
@@ -122,6 +123,14 @@ pub(crate) struct Session {
     history: Option<History>,
     /// The path of the git worktree of the session, else its name.
     worktree: Option<String>,
+    /// The branch that was created with the worktree, if it was created for the session.
+    worktree_branch: Option<String>,
+    /// The id of the commit that it started at.
+    worktree_base: Option<String>,
+    /// The branch by which this commit was found.
+    worktree_base_branch: Option<String>,
+    /// The time of this commit.
+    worktree_base_at: Option<Timestamp>,
     labels: BTreeMap<String, String>,
     /// Metadata given at creation.
     metadata: Value,
@@ -294,21 +303,26 @@ impl Session {
         terminals: &AttachableTerminals,
         now: Timestamp,
     ) -> Self {
-        let PersistedSession { head, config, origin, state, .. } = session;
+        let PersistedSession { head, config, origin, state, worktree: made, .. } = session;
         let progress = SessionProgress::from_head(&head, now);
         let (reason, error) = reason_or_error(&state);
         // A worktree of its own is the project of the work.
+        let path_of = |path: &Path| escape_bytes(path.as_os_str()).into_owned();
         let worktree = match (&config.mode, &config.project_path) {
-            (ExecutionMode::Worktree { .. }, Some(path)) => Some(escape_bytes(path.as_os_str()).into_owned()),
+            _ if made.is_some() => made.as_ref().map(|made| path_of(&made.plan.path)),
+            (ExecutionMode::Worktree { .. }, Some(path)) if config.worktree.is_none() => {
+                Some(escape_bytes(path.as_os_str()).into_owned())
+            }
             _ => head.worktree.clone(),
         };
-        let cwd = origin.as_ref().map(|origin| &origin.cwd).or(config.project_path.as_ref());
+        let plan = made.as_ref().map(|made| &made.plan);
+        let cwd = directory(&config, made.as_ref(), origin.as_ref());
         Self {
             schema: SCHEMA,
             id: head.id.to_string(),
             name: Some(config.name.unwrap_or_default()),
             operation: Some(config.operation),
-            cwd: cwd.map(|path| escape_bytes(path.as_os_str()).into_owned()),
+            cwd: cwd.as_deref().map(path_of),
             command: origin
                 .map(|origin| origin.argv.iter().map(|arg| escape_bytes(arg).into_owned()).collect()),
             state: Some(state.name().name()),
@@ -349,6 +363,10 @@ impl Session {
             commands: Some(progress.commands),
             history: None,
             worktree,
+            worktree_branch: plan.map(|plan| plan.branch.clone()),
+            worktree_base: plan.map(|plan| plan.base.clone()),
+            worktree_base_branch: plan.and_then(|plan| plan.base_branch.clone()),
+            worktree_base_at: plan.map(|plan| plan.base_at),
             labels: config.labels,
             metadata: config.metadata,
             parent: config.parent,
@@ -368,6 +386,19 @@ impl Session {
         let status = Status::Unreadable.name();
         Self { schema: SCHEMA, id: id.to_string(), status, error: Some(error), ..Self::default() }
     }
+}
+
+/// Returns the directory in which the program runs, else that of the project.
+pub(crate) fn directory(
+    config: &SessionConfig,
+    made: Option<&SessionWorktree>,
+    origin: Option<&Origin>,
+) -> Option<PathBuf> {
+    if let Some(SessionWorktree { plan, .. }) = made {
+        let inside = config.worktree.as_ref().and_then(|wanted| wanted.dir.as_ref());
+        return Some(inside.map_or_else(|| plan.path.clone(), |dir| plan.path.join(dir)));
+    }
+    origin.map(|origin| origin.cwd.clone()).or_else(|| config.project_path.clone())
 }
 
 fn reason_or_error(state: &SessionState) -> (Option<String>, Option<Error>) {

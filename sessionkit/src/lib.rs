@@ -98,6 +98,8 @@ mod schemes;
 mod step_connections;
 mod store;
 mod url;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub mod worktree;
 
 pub use session_core::{
     CancelRequest, CancellationToken, ErrorCode, EventContext, Failure, Head, ManagerOptions, PauseRequest,
@@ -132,9 +134,10 @@ pub mod log {
         FailureCause, FailureError, FileChange, Hook, InheritedItem, InheritedStep, Input, InputFile,
         InstanceId, Interruption, InvalidId, InvalidTimestamp, ItemFailure, ItemIdentity, ItemMoves,
         ItemStart, ItemTotals, LockFolderId, OpenQuestion, Origin, Owner, OwnerLoss, PauseReason,
-        PersistedSession, ProgressReport, Question, Record, Requests, StepEnd, StepFailure, StepIdentity,
-        StepOccurrence, StepOutcome, StepReason, StepTotals, Stop, StopSource, StoredRecord, Timestamp,
-        Totals, TransitionError, WaitTotals, WorkHistory,
+        PersistedSession, ProgressReport, Question, Record, Requests, SessionWorktree, StepEnd, StepFailure,
+        StepIdentity, StepOccurrence, StepOutcome, StepReason, StepTotals, Stop, StopSource, StoredRecord,
+        Timestamp, Totals, TransitionError, WaitTotals, WorkHistory, WorktreeConfig, WorktreePlace,
+        WorktreePlan,
     };
 }
 

@@ -19,6 +19,7 @@ use crate::backend::{Backend, SessionFolders};
 use crate::outputs::{Outputs, Starts};
 use crate::step_connections::StepConnections;
 use crate::url::StoreUrl;
+use crate::worktree::WorktreeWorkplace;
 
 /// The parts of a store that run programs.
 #[derive(Debug, Clone)]
@@ -67,7 +68,9 @@ impl Programs {
 
     /// Returns a runner for sessions of this manager, whose store has this URL.
     pub(crate) fn runner(&self, manager: &dyn SessionManager, url: &StoreUrl) -> Result<Runner> {
-        let runner = Runner::new(manager).connections(Arc::new(StepConnections));
+        let worktrees = WorktreeWorkplace::new(manager.to_shared());
+        let runner =
+            Runner::new(manager).connections(Arc::new(StepConnections)).workplace(Arc::new(worktrees));
         // No other process can read such a store, so its URL is not passed on.
         let Some(LocalPrograms { locks, output }) = &self.local else { return Ok(runner) };
         let text = url.to_os_string().into_string().map_err(|_| SessionError::InvalidArgument {

@@ -155,6 +155,12 @@ fn items(items: u64, kills: u64) -> Proof {
     proof("items", programs, "a recorded item ran again or is missing, or too many are unknown")
 }
 
+fn lifetimes(number: u64) -> Proof {
+    let program = Program::test("session-worktree", "lifetimes", Seed::Variable("SESSION_WORKTREE_SEED"));
+    let programs = vec![program.env("SESSION_WORKTREE_LIFETIMES", &number)];
+    proof("lifetimes", programs, "something that a worktree held is gone, or is left where nothing names it")
+}
+
 fn terminals(rounds: u64) -> Proof {
     let program = Program::test("sessionctl", "ctl", Seed::Variable("SESSION_TESTKIT_SEED"));
     let programs = vec![program.arg(&"terminal_rounds::").env("SESSIONCTL_TEST_ROUNDS", &rounds)];
@@ -281,6 +287,12 @@ fn in_crates() -> Vec<Part> {
             "terminals: 60 terminals closed, and viewers and owners killed, at random moments",
             terminals(60),
             Some(terminals(300)),
+        ),
+        part(
+            "lifetimes",
+            "lifetimes: 100 random lives of worktrees next to garbage collections (1,000 in a round)",
+            lifetimes(100),
+            Some(lifetimes(1_000)),
         ),
         part(
             "memory",

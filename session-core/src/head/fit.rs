@@ -3,7 +3,7 @@
 
 use serde::Serialize as _;
 
-use super::Head;
+use super::{Head, WorktreePlace};
 use crate::limits::HEAD_BYTES;
 use crate::machine::{Requests, SessionState};
 use crate::text::cut;
@@ -70,6 +70,7 @@ impl Head {
             .chain(cancel.iter().flat_map(|cancel| [cancel.reason.as_str(), &cancel.by]))
             .chain(owners.map(String::as_str))
             .chain(self.waits.oldest.iter().map(|question| question.name.as_str()))
+            .chain(self.place.iter().flat_map(WorktreePlace::texts))
             .chain(self.labels.iter().flat_map(|(key, value)| [key.as_str(), value]));
         texts.map(written).sum()
     }
@@ -90,7 +91,7 @@ type Cut = fn(&mut Head, usize);
 
 /// The texts that are cut further, in this order. Names, labels and owners are compared with others, and so are the names of
 /// questions: the head names fewer of them.
-const CUTS: [Cut; 9] = [
+const CUTS: [Cut; 10] = [
     |head, limit| cut_text(&mut head.items.newest, limit),
     |head, limit| cut_text(&mut head.steps.newest, limit),
     |head, limit| {
@@ -110,6 +111,7 @@ const CUTS: [Cut; 9] = [
         SessionState::Failed { error } => *error = error.shortened(limit),
         SessionState::Cancelled { reason } => *reason = cut(reason, limit),
     },
+    |head, limit| head.place.iter_mut().for_each(|place| place.shorten(limit)),
     |head, limit| cut_text(&mut head.worktree, limit),
     |head, limit| cut_text(&mut head.cwd, limit),
     |head, limit| cut_text(&mut head.command, limit),

@@ -68,6 +68,8 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::QuestionWithdrawn
             | E::SleepStarted
             | E::SleepEnded
+            | E::WorktreeIntended
+            | E::WorktreeMade
             | E::PauseRequested
             | E::ResumeRequested
             | E::StopRequested
@@ -99,6 +101,8 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::Answered
             | E::QuestionWithdrawn
             | E::SleepEnded
+            | E::WorktreeIntended
+            | E::WorktreeMade
             | E::PauseRequested
             | E::CancelRequested
             | E::StopRequested
@@ -144,6 +148,8 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::EachStarted
             | E::Asked
             | E::SleepStarted
+            | E::WorktreeIntended
+            | E::WorktreeMade
             | E::IterationStarted
             | E::IterationCompleted
             | E::AnalysisCompleted

@@ -25,6 +25,8 @@ pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
         | EventKind::AnalysisCompleted
         | EventKind::CheckpointSaved
         | EventKind::ProgressReported
+        | EventKind::WorktreeIntended
+        | EventKind::WorktreeMade
         | EventKind::Noted => Ok(()),
         EventKind::Created
         | EventKind::Inherited

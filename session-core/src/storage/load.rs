@@ -25,8 +25,16 @@ where
     {
         checkpoint = Some(state);
     }
+    let (mut worktree, mut planned_worktree) = (None, None);
+    if let Some(place) = &head.place {
+        match event(storage, id, place.revision).await? {
+            SessionEvent::WorktreeMade { worktree: made } => worktree = Some(*made),
+            SessionEvent::WorktreeIntended { plan } => planned_worktree = Some(*plan),
+            _ => {}
+        }
+    }
     let state = full_state(storage, &head).await?;
-    Ok(PersistedSession { head, config: *config, origin, state, checkpoint })
+    Ok(PersistedSession { head, config: *config, origin, state, worktree, planned_worktree, checkpoint })
 }
 
 pub(super) async fn history<S>(storage: &S, id: SessionId) -> Result<WorkHistory, StorageError>

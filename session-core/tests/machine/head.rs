@@ -7,7 +7,8 @@ use session_core::backend::{Envelope, Sum};
 use session_core::{
     Changes, Evidence, ExecutionMode, Failure, FailureCause, Head, ItemFailure, ItemMoves, ItemStart,
     LockFolderId, Origin, PauseReason, ProgressReport, Question, Record, SessionConfig, SessionEvent,
-    SessionId, SessionState, SessionSummary, StepIdentity, StepReason, Stop, StopSource, limits,
+    SessionId, SessionState, SessionSummary, StepIdentity, StepReason, Stop, StopSource, WorktreePlan,
+    limits,
 };
 
 use crate::hostile;
@@ -127,6 +128,10 @@ fn push_items_and_waits(log: &mut Log, text: &str) {
         log.push(SessionEvent::Asked { question: Box::new(Question::new(step(), text)) });
     }
     log.push(SessionEvent::SleepStarted { step: step(), until: instant(7) });
+    let branch: String = text.chars().filter(|character| !character.is_control()).take(300).collect();
+    let plan = WorktreePlan::new(format!("/{text}"), branch.clone(), "c".repeat(64), instant(7));
+    let worktree = plan.base_branch(Some(branch)).made("/g", "m".repeat(limits::MARK_BYTES));
+    log.push(SessionEvent::WorktreeMade { worktree: Box::new(worktree) });
 }
 
 /// Returns the head after one more event, when each number that counts up has its largest value.
@@ -157,6 +162,7 @@ fn after_long_life(log: &Log, event: SessionEvent) -> Head {
         "/waits/oldest/2/revision",
         "/waits/oldest/3/revision",
         "/waits/open",
+        "/place/revision",
         "/waits/sleep",
         "/waits/changed",
         "/checkpoint",
@@ -252,6 +258,10 @@ fn texts(head: &Head) -> usize {
         "/command",
         "/cwd",
         "/worktree",
+        "/place/branch",
+        "/place/base",
+        "/place/base_branch",
+        "/place/mark",
         "/progress/step",
         "/progress/phase",
         "/steps/newest",

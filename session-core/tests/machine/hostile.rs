@@ -2,14 +2,15 @@
 //! ends of their ranges. All of them respect the limits of the format.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use session_core::{
     Answer, Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, InheritedItem,
     InheritedStep, InputFile, Interruption, ItemFailure, ItemIdentity, ItemMoves, ItemStart, Origin, Owner,
     OwnerLoss, PauseReason, ProgressReport, Question, SessionConfig, SessionEvent, SessionId, SessionSummary,
-    StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, Timestamp, limits,
+    StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, Timestamp, WorktreeConfig, WorktreePlan,
+    limits,
 };
 
 use crate::oracle::{Random, Step};
@@ -197,6 +198,7 @@ fn config(random: &mut Random) -> SessionConfig {
     }
     config.labels = labels;
     config.mode = if random.below(2) == 0 { ExecutionMode::Direct } else { ExecutionMode::Worktree { name } };
+    config.worktree = maybe(random, |random| WorktreeConfig::new(text(random)));
     config.project_path = maybe(random, |random| PathBuf::from(text(random)));
     config.workflow = maybe(random, text);
     config.focus = maybe(random, text);
@@ -207,6 +209,12 @@ fn config(random: &mut Random) -> SessionConfig {
     config.line = maybe(random, |_| SessionId::random());
     config.queued = random.below(4) == 0;
     config
+}
+
+fn plan(random: &mut Random) -> WorktreePlan {
+    let path = Path::new("/").join(text(random));
+    let plan = WorktreePlan::new(path, choice(random), "c".repeat(64), moment(random));
+    plan.base_branch(maybe(random, choice))
 }
 
 fn changes(random: &mut Random) -> Changes {
@@ -453,6 +461,13 @@ fn of_wait(random: &mut Random, event: SessionEvent) -> SessionEvent {
         SessionEvent::QuestionWithdrawn { .. } => SessionEvent::QuestionWithdrawn { asked: number(random) },
         SessionEvent::SleepStarted { .. } => {
             SessionEvent::SleepStarted { step: identity(random), until: moment(random) }
+        }
+        SessionEvent::WorktreeIntended { .. } => {
+            SessionEvent::WorktreeIntended { plan: Box::new(plan(random)) }
+        }
+        SessionEvent::WorktreeMade { .. } => {
+            let worktree = plan(random).made(Path::new("/").join(text(random)), "a1");
+            SessionEvent::WorktreeMade { worktree: Box::new(worktree) }
         }
         SessionEvent::SleepEnded { passed, .. } => SessionEvent::SleepEnded { start: number(random), passed },
         other => other,

@@ -11,7 +11,7 @@ use session_core::{
     InheritedStep, Interruption, ItemIdentity, ItemMoves, ItemStart, Owner, OwnerLoss, PauseReason,
     ProgressReport, Question, Record, SessionConfig, SessionEvent, SessionId, SessionState, SessionSummary,
     StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason, Stop, StopSource, Timestamp,
-    TransitionError,
+    TransitionError, WorktreePlan,
 };
 
 /// Sections 5 and 8 of the design, row by row: event | who | allowed in | if | leads to | and then.
@@ -38,6 +38,8 @@ answered            | A   | Created Running Paused | complete  | same      |
 question_withdrawn  | O   | Running Paused         |           | same      |
 sleep_started       | O   | Running                | unrefused | same      |
 sleep_ended         | O   | Running Paused         |           | same      |
+worktree_intended   | O   | Running                |           | same      |
+worktree_made       | O   | Running                |           | same      |
 noted               | O A | Created Running Paused |           | same      |
 pause_requested     | A   | Running                |           | same      | pause_pending
 resume_requested    | A   | Paused                 |           | same      | resume_pending
@@ -266,6 +268,11 @@ impl Step {
             "question_withdrawn" => SessionEvent::QuestionWithdrawn { asked: 2 },
             "sleep_started" => SessionEvent::SleepStarted { step: identity(), until: instant(9) },
             "sleep_ended" => SessionEvent::SleepEnded { start: 2, passed: self.form == 0 },
+            "worktree_intended" => SessionEvent::WorktreeIntended { plan: Box::new(worktree_plan()) },
+            "worktree_made" => {
+                let worktree = Box::new(worktree_plan().made("/p/.git/worktrees/fix", "a1"));
+                SessionEvent::WorktreeMade { worktree }
+            }
             other => unreachable!("{other} is not in the table"),
         }
     }
@@ -282,6 +289,10 @@ impl Step {
             sum: Sum::from_u64(seq),
         }
     }
+}
+
+fn worktree_plan() -> WorktreePlan {
+    WorktreePlan::new("/p.worktrees/fix", "feature/fix", "c0ffee", instant(9))
 }
 
 /// Returns what was completed, begun, answered or slept in an earlier session.

@@ -15,7 +15,7 @@ use session_core::{
     Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, Hook,
     InheritedStep, Input, InstanceId, Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport,
     Record, SessionConfig, SessionEvent, SessionId, SessionOptions, SessionSummary, StepEnd, StepFailure,
-    StepIdentity, StepOutcome, StepReason, Stop, StopSource, Terminal,
+    StepIdentity, StepOutcome, StepReason, Stop, StopSource, Terminal, WorktreeConfig, WorktreePlan,
 };
 
 use crate::support::{instant, read};
@@ -235,6 +235,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("inherited", "cccccccc-2222-4333-8444-555555555556".parse().unwrap(), inherited()),
         ("items", "eeeeeeee-2222-4333-8444-555555555555".parse().unwrap(), waits::items()),
         ("waits", "eeeeeeee-2222-4333-8444-555555555556".parse().unwrap(), waits::waits()),
+        ("worktree", "13131313-2222-4333-8444-555555555555".parse().unwrap(), worktree()),
         ("inherited-items", "eeeeeeee-2222-4333-8444-555555555557".parse().unwrap(), waits::inherited()),
     ]
 }
@@ -485,6 +486,29 @@ fn cancelled() -> Vec<SessionEvent> {
 }
 
 /// A program with one pipe for its outputs, of whose end more is kept than by default.
+fn worktree() -> Vec<SessionEvent> {
+    let repository = OsString::from_vec(b"/srv/caf\xe9".to_vec());
+    let mut wanted = WorktreeConfig::new(repository);
+    wanted.base = Some("default".to_owned());
+    (wanted.mark, wanted.dir) = (Some("7d793037a0760186574b0282f2f435e7".to_owned()), Some("web".into()));
+    let config = SessionConfig::new("command").name("fix").worktree("fix", wanted);
+    let path = OsString::from_vec(b"/srv/caf\xe9.worktrees/fix-2".to_vec());
+    let base = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
+    let plan = WorktreePlan::new(path, "feature/fix-2", base, instant(1))
+        .base_branch(Some("origin/main".to_owned()));
+    let mark = "5d41402abc4b2a76b9719d911017c592";
+    let made = plan.clone().made("/srv/.git/worktrees/fix-2", mark);
+    let mut events = begun();
+    let SessionEvent::Created { config: stored, .. } = &mut events[0] else { unreachable!() };
+    **stored = config;
+    events.extend([
+        SessionEvent::WorktreeIntended { plan: Box::new(plan) },
+        SessionEvent::WorktreeMade { worktree: Box::new(made) },
+        SessionEvent::Completed { summary: SessionSummary::new() },
+    ]);
+    events
+}
+
 fn output() -> Vec<SessionEvent> {
     let mut origin = Origin::new(vec!["./crawl".to_owned()], "/srv/data".into());
     (origin.merge, origin.keep_bytes) = (true, Some(256 << 20));

@@ -150,8 +150,10 @@ fn the_page_names_exactly_the_existing_members() {
                 let list = payload.get("changes").and_then(|changes| changes.get(list)?.as_array());
                 list.into_iter().flatten().for_each(|item| note(&format!("Object: {heading}"), item));
             }
-            if let Some(options) = payload.pointer("/config/options") {
-                note("Object: options", options);
+            for heading in ["options", "worktree"] {
+                if let Some(inner) = payload.pointer(&format!("/config/{heading}")) {
+                    note(&format!("Object: {heading}"), inner);
+                }
             }
         }
     }

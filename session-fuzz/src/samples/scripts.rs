@@ -1,9 +1,13 @@
 //! Scripts of the samples: the events of their logs, batch by batch.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
 use serde_json::json;
 use session_core::{
     Durability, Failure, FailureCause, InheritedItem, ItemFailure, ItemMoves, ItemStart, PauseReason,
     Question, SessionConfig, SessionEvent, StepEnd, StepFailure, StepIdentity, StepOutcome, Timestamp,
+    WorktreePlan,
 };
 
 use super::events::{
@@ -143,6 +147,16 @@ fn of_steps() -> [Script; 2] {
     ]
 }
 
+fn of_worktree(base_at: Timestamp) -> Vec<SessionEvent> {
+    let path = OsString::from_vec(b"/srv/p.worktrees/fix \xff".to_vec());
+    let plan = WorktreePlan::new(path, "feature/fix é", "c0ffee", base_at);
+    let made = plan.clone().base_branch(Some("main".into())).made("/srv/p/.git/worktrees/fix", "a1b2");
+    vec![
+        SessionEvent::WorktreeIntended { plan: Box::new(plan) },
+        SessionEvent::WorktreeMade { worktree: Box::new(made) },
+    ]
+}
+
 /// Sessions with items, questions and sleeps of their own, and with those of another one.
 fn of_waits() -> [Script; 2] {
     use Durability::{Buffered, Flushed};
@@ -194,6 +208,7 @@ fn of_waits() -> [Script; 2] {
                 Buffered,
             ),
             (vec![interrupted(), resumed(2), asked(true), sleep()], Flushed),
+            (of_worktree(until), Flushed),
             (
                 vec![
                     answered(Some(12)),

@@ -72,6 +72,10 @@ fn context() -> EventContext {
     EventContext::new(SessionId::from_bytes([1; 16]), 7, Timestamp::from_millis(0).unwrap(), 2)
 }
 
+fn plan() -> WorktreePlan {
+    WorktreePlan::new("/work/p.worktrees/fix\u{1b}", "feature/fix", "c0ffee", context().at)
+}
+
 fn line(level: Level, fields: &[(&'static str, &str)]) -> Line {
     let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     Line { level, target: "session", fields }
@@ -233,6 +237,16 @@ fn items_and_waits_are_logged_without_items_and_answers() {
             SessionEvent::SleepStarted { step: StepIdentity::keyed("night", "b"), until: context().at },
             "night[b] until 1970-01-01T00:00:00.000Z",
         ),
+        (
+            SessionEvent::WorktreeIntended { plan: Box::new(plan()) },
+            r"/work/p.worktrees/fix\u{1b} on branch feature/fix",
+        ),
+        (
+            SessionEvent::WorktreeMade {
+                worktree: Box::new(plan().made("/work/p/.git/worktrees/fix", "a1")),
+            },
+            r"/work/p.worktrees/fix\u{1b} on branch feature/fix",
+        ),
         (SessionEvent::SleepEnded { start: 3, passed: true }, "its wake-up time has passed"),
         (SessionEvent::SleepEnded { start: 3, passed: false }, "the process that waited has gone"),
         (
@@ -302,6 +316,8 @@ fn levels_match_the_documented_table() {
             "each_started",
             "sleep_started",
             "sleep_ended",
+            "worktree_intended",
+            "worktree_made",
         ]
     );
 }

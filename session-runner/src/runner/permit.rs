@@ -1,7 +1,7 @@
 //! The start of a program in its two parts: a wait that may be long and can be abandoned, and a start that cannot.
 
 use session_core::backend::HeldSessionLock;
-use session_core::{Failure, FailureCause, RequestHandling, Session, SessionError};
+use session_core::{ErrorCode, Evidence, Failure, FailureCause, RequestHandling, Session, SessionError};
 
 use super::{Runner, check_supervisor};
 use crate::exit::launch_failure;
@@ -9,21 +9,31 @@ use crate::prepared::PreparedCommand;
 use crate::run_error::RunError;
 use crate::running::Running;
 use crate::supervisor::leftovers;
+use crate::workplace::{Place, WorkplaceError};
 
 /// A session whose program can start: no process of a former run is left, and none can begin while this is held.
 #[derive(Debug)]
 pub struct RunPermit {
     session: Session,
     lock: Option<HeldSessionLock>,
+    place: Option<Place>,
+}
+
+impl RunPermit {
+    /// Returns what a person should know of the place in which the program will run, a sentence each.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        self.place.as_ref().map_or(&[], |place| &place.notices)
+    }
 }
 
 impl Runner {
-    /// Waits until no process of a former run of this session is left, which may take long. Dropping the future is
-    /// harmless: nothing was started.
+    /// Waits until no process of a former run of this session is left, which may take long, and prepares the place in which
+    /// the program runs. Dropping the future is harmless: nothing was started.
     ///
     /// # Errors
     /// `FENCED` if another process owns the session now; `CANCELLED`; errors of the lock, after which the session has
-    /// failed.
+    /// failed; [`RunError::Place`].
     pub async fn permit(&self, session: Session) -> Result<RunPermit, RunError> {
         session.set_request_handling(RequestHandling::External);
         let lock = match &self.locks {
@@ -54,7 +64,38 @@ impl Runner {
                 tracing::info!(session = %session.id(), ended, "ended leftover processes of a former run");
             }
         }
-        Ok(RunPermit { session, lock })
+        let place = self.place(&session).await?;
+        Ok(RunPermit { session, lock, place })
+    }
+
+    async fn place(&self, session: &Session) -> Result<Option<Place>, RunError> {
+        let prepared = match &self.workplace {
+            Some(workplace) => tokio::select! {
+                prepared = workplace.prepare(session) => prepared,
+                error = session.fenced() => return Err(error.into()),
+                reason = cancelled(session) => {
+                    session.cancel(reason.clone()).await?;
+                    return Err(SessionError::Cancelled { reason }.into());
+                }
+            },
+            // It would run in the directory of its caller, where it may change what is not its own.
+            None if session.config().worktree.is_some() => Err(WorkplaceError {
+                code: ErrorCode::InvalidArgument,
+                message: "it has a worktree, and this runner cannot create one".to_owned(),
+                may_return: true,
+            }),
+            None => Ok(None),
+        };
+        let error = match prepared {
+            Ok(place) => return Ok(place),
+            Err(error) => error,
+        };
+        if error.may_return {
+            session.interrupt(Evidence::Shutdown).await?;
+        } else {
+            session.fail(Failure::new(FailureCause::Spawn, error.to_string())).await?;
+        }
+        Err(RunError::Place { session: session.id(), error })
     }
 
     /// Runs a program like [`run`](Self::run), without a wait for former runs.
@@ -81,10 +122,13 @@ impl Runner {
     }
 
     async fn start_program(&self, permit: RunPermit, command: PreparedCommand) -> Result<Running, RunError> {
-        let RunPermit { session, lock } = permit;
-        let PreparedCommand { command, supervisor } = command;
+        let RunPermit { session, lock, place } = permit;
+        let PreparedCommand { mut command, supervisor } = command;
         check_supervisor(&command)?;
-        match self.launch(&session, &command, supervisor, lock).await {
+        if let Some(place) = &place {
+            command = command.cwd(&place.directory);
+        }
+        match self.launch(&session, &command, place, supervisor, lock).await {
             Ok(run_loop) => Ok(Running::new(run_loop, self.output.clone())),
             Err(error) => {
                 session.fail(launch_failure(&command.shown_program(), &error)).await?;

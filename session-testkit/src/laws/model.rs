@@ -138,7 +138,7 @@ impl Model {
             let (revision, open) = (log.revision(), log.head().steps.open);
             let (lacks, refused) = (log.head().lifecycle.to_inherit > 0, log.head().lifecycle.step_refused);
             let wait = log.head().waits.changed;
-            match (self.random.below(18), state) {
+            match (self.random.below(19), state) {
                 (_, StateName::Completed | StateName::Failed | StateName::Cancelled) => &mut log,
                 (0 | 1, StateName::Created) if lacks => log.inherited(StepOutcome::Unknown { deaths: 0 }),
                 (3, StateName::Created) if lacks => log.item_value(revision, 1),
@@ -147,6 +147,7 @@ impl Model {
                 (14, StateName::Running) if !refused => log.each_started().items_begun(revision + 1, [1, 2]),
                 (15, StateName::Running) if !refused => log.items_moved(revision, 1),
                 (16, StateName::Running) if !refused => log.asked().sleep_started(),
+                (18, StateName::Running) => log.worktree_intended().worktree_made(),
                 (15 | 16, StateName::Paused) if log.head().lifecycle.owner.is_some() => {
                     log.item_failed(revision, 1).sleep_ended(revision, true).question_withdrawn(wait)
                 }

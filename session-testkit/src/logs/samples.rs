@@ -62,7 +62,7 @@ pub fn of_every_kind() -> Vec<Log> {
 type Grow = fn(&mut Log) -> &mut Log;
 
 /// Returns what makes logs with items and waits, with the number of records that they take over.
-fn with_items_and_waits() -> [(u64, Grow); 9] {
+fn with_items_and_waits() -> [(u64, Grow); 10] {
     [
         (4, |log| {
             log.inherited(inherited_items()).item_value(2, 1).inherited(inherited_answer());
@@ -79,6 +79,7 @@ fn with_items_and_waits() -> [(u64, Grow); 9] {
         (0, |log| log.started().asked().interrupted().answered(Some(3)).resumed()),
         (0, |log| log.started().asked().sleep_started().interrupted().resumed().sleep_started()),
         (0, |log| log.started().sleep_started().sleep_ended(3, true).asked().completed()),
+        (0, |log| log.started().worktree_intended().worktree_made().interrupted().resumed()),
     ]
 }
 

@@ -3,7 +3,7 @@
 use session_core::{
     Answer, InheritedItem, InheritedStep, InputFile, ItemFailure, ItemIdentity, ItemMoves, ItemStart,
     Question, SessionEvent, SessionId, StepEnd, StepFailure, StepIdentity, StepOutcome, StepReason,
-    Timestamp,
+    Timestamp, WorktreePlan,
 };
 
 use super::{FIRST, Log};
@@ -167,8 +167,26 @@ impl Log {
         self.push(SessionEvent::SleepStarted { step, until: first_time() })
     }
 
+    /// Adds `worktree_intended`.
+    pub fn worktree_intended(&mut self) -> &mut Self {
+        self.push(SessionEvent::WorktreeIntended { plan: Box::new(worktree_plan()) })
+    }
+
+    /// Adds `worktree_made`.
+    pub fn worktree_made(&mut self) -> &mut Self {
+        let worktree =
+            worktree_plan().made("/srv/p é/.git/worktrees/fix", "5d41402abc4b2a76b9719d911017c592");
+        self.push(SessionEvent::WorktreeMade { worktree: Box::new(worktree) })
+    }
+
     /// Adds `sleep_ended`.
     pub fn sleep_ended(&mut self, start: u64, passed: bool) -> &mut Self {
         self.push(SessionEvent::SleepEnded { start, passed })
     }
+}
+
+fn worktree_plan() -> WorktreePlan {
+    let base = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
+    let plan = WorktreePlan::new("/srv/p é.worktrees/fix", "feature/fix", base, first_time());
+    plan.base_branch(Some("main".to_owned()))
 }

@@ -81,6 +81,9 @@ pub(crate) struct Retry {
     /// Take over no steps, and give all of them new idempotency keys
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Run in a new worktree instead of that of the ended session
+    #[arg(long)]
+    pub(crate) new_worktree: bool,
     #[command(flatten)]
     pub(crate) steps: StepDecisions,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use sessionkit::ManagerOptions;
 use sessionkit::runner::Command;
 
-use super::{Policy, StepDecisions, bytes, duration, label};
+use super::{Policy, StepDecisions, WorktreeOptions, bytes, duration, label};
 use crate::config::{Config, OnHangup, TtyWhen};
 use crate::detach_keys::DetachKeys;
 
@@ -58,6 +58,8 @@ pub(crate) struct Run {
     /// recorded in plain text; an empty one is none [default: the setting `on_ask`]
     #[arg(long, value_name = "CMD")]
     pub(crate) on_ask: Option<String>,
+    #[command(flatten)]
+    pub(crate) worktree: WorktreeOptions,
     #[command(flatten)]
     pub(crate) ends: Ends,
     #[command(flatten)]

@@ -11,7 +11,7 @@ mod timeline;
 pub(crate) use self::carriage_return::{CarriageReturns, Rewrites};
 pub(crate) use self::event::event;
 pub(crate) use self::output::{Styles, Visible};
-pub(crate) use self::session::{history, page, session, waits};
+pub(crate) use self::session::{history, page, session, waits, worktree};
 pub(crate) use self::table::Table;
 pub(crate) use self::timeline::{TimelineItem, timeline_item};
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use sessionkit::log::{
     ExecutedCommand, ItemTotals, PersistedSession, ProgressReport, StepTotals, Timestamp, WorkHistory,
+    WorktreePlan,
 };
 use sessionkit::manager::Liveness;
 use sessionkit::text::{escape_bytes, visible};
 use sessionkit::{Head, SessionProgress, SessionState, format_progress};
 
 use super::{age, duration};
+use crate::json::directory;
 use crate::quoting::quoted_os;
 use crate::status::{Status, pending_request, status};
 use crate::term::Term;
@@ -30,7 +32,7 @@ pub(crate) fn session(
     now: Timestamp,
     term: &Term,
 ) -> String {
-    let PersistedSession { head, config, origin, state, .. } = shown;
+    let PersistedSession { head, config, origin, state, worktree, .. } = shown;
     let mut page = Page { text: String::new(), term };
     let status = status(head, liveness);
     let name = config.name.as_deref().unwrap_or_default();
@@ -49,10 +51,14 @@ pub(crate) fn session(
         Some(origin) => {
             let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
             page.line("command", &args.join(" "));
-            page.line("directory", &escape_bytes(origin.cwd.as_os_str()));
+            let directory = directory(config, worktree.as_ref(), Some(origin)).unwrap_or_default();
+            page.line("directory", &escape_bytes(directory.as_os_str()));
             page.optional("on ask", origin.on_ask.as_ref().map(|hook| hook.command.as_str()));
         }
         None => page.line("operation", &config.operation),
+    }
+    if let Some(made) = worktree {
+        page.line("branch", &branch(&made.plan, now));
     }
     if let Some(owner) = &head.lifecycle.owner {
         let alive = match liveness {
@@ -100,6 +106,24 @@ pub(crate) fn session(
     page.optional("parent", config.parent.map(|id| id.to_string()).as_deref());
     page.optional("retry of", config.retry_of.map(|id| id.to_string()).as_deref());
     page.line("revision", &head.tip.revision.to_string());
+    page.text
+}
+
+/// Describes the branch of a worktree: `feature/fix, from main (0f1e2d3c4b5a, 3d old)`.
+fn branch(plan: &WorktreePlan, now: Timestamp) -> String {
+    let WorktreePlan { branch, base, base_branch, base_at, .. } = plan;
+    let commit: String = base.chars().take(12).collect();
+    let age = age(now.since(*base_at));
+    match base_branch {
+        Some(from) => format!("{branch}, from {from} ({commit}, {age} old)"),
+        None => format!("{branch}, from {commit} ({age} old)"),
+    }
+}
+
+/// Formats the state of a session's worktree, as a line of its page.
+pub(crate) fn worktree(sentence: &str, term: &Term) -> String {
+    let mut page = Page { text: String::new(), term };
+    page.line("worktree", sentence);
     page.text
 }
 

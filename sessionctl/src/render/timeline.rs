@@ -65,6 +65,12 @@ fn describe(event: &SessionEvent) -> Option<String> {
             format!("the question at revision {asked} was withdrawn: its client has gone")
         }
         SessionEvent::SleepStarted { step, until } => format!("sleeps until {until} (`{step}`)"),
+        SessionEvent::WorktreeIntended { plan } => {
+            format!("creates the worktree {}", plan.path.display())
+        }
+        SessionEvent::WorktreeMade { worktree } => {
+            format!("has the worktree {} on branch {}", worktree.plan.path.display(), worktree.plan.branch)
+        }
         SessionEvent::SleepEnded { passed: true, .. } => "woke up".to_owned(),
         SessionEvent::SleepEnded { passed: false, .. } => "stopped sleeping: its client has gone".to_owned(),
         SessionEvent::Completed { .. } => "completed".to_owned(),

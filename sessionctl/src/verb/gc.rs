@@ -39,7 +39,14 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     let list = manager.list_sessions(SessionFilter::all()).await?;
     let is_old = |head: &&Head| head.ended_at.is_some_and(|ended| ended < before);
     // What is cancelled now has ended now, and is removed by a later `gc`.
-    let ended: Vec<&Head> = list.heads.iter().filter(is_old).collect();
+    let (mut ended, mut with_worktree): (Vec<&Head>, Vec<SessionId>) = (Vec::new(), Vec::new());
+    for head in list.heads.iter().filter(is_old) {
+        if super::worktree::has_one(manager, head).await {
+            with_worktree.push(head.id);
+        } else {
+            ended.push(head);
+        }
+    }
     // The time of its end is unknown, so what cannot be read is not removed.
     let mut failed: Vec<(SessionId, SessionError)> =
         list.unreadable.iter().map(|(id, error)| (*id, error.clone().into())).collect();
@@ -83,6 +90,10 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
             table.row(vec![(head.id.to_string(), ""), (head.name.clone(), ""), (ended, "")]);
         }
         context.term.print(&table.render(&context.term))?;
+    }
+    if !with_worktree.is_empty() {
+        let text = format!("{} ended sessions are left: they have a worktree", with_worktree.len());
+        context.hint(&text, &with_worktree, &["worktree", "ls"]);
     }
     hints::report_unknown(context, &store).await?;
     // The last one is the failure of the command.

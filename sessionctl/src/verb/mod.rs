@@ -34,6 +34,7 @@ pub(crate) mod steps;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod why;
+pub(crate) mod worktree;
 
 use sessionkit::log::{FailureCause, PersistedSession, Timestamp, WorkHistory};
 use sessionkit::manager::{Clock as _, Liveness, SystemClock};
@@ -141,6 +142,9 @@ pub(crate) async fn print_session_with(
     } else {
         let mut page =
             render::session(&session, liveness.as_ref(), terminals.viewed(&session.head), now(), term);
+        if let Some(sentence) = worktree::describe(&session).await {
+            page.push_str(&render::worktree(&sentence, term));
+        }
         if let Some(waits) = waits {
             page.push_str(&render::waits(&waits, term));
         }

@@ -117,10 +117,11 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         wait_for_programs(context, running, &mut ended, signals, &rerun).await;
         manager.shutdown().await?;
     }
+    let worktrees = if args.dry_run { Ok(()) } else { super::worktree::recover(context, &**manager).await };
     // A session that could not be recovered is a failure, even though all others were handled.
     match unrecovered.into_iter().next() {
         Some((id, error)) => Err(Failure::from(error).about(id)),
-        None => Ok(0),
+        None => worktrees.map(|()| 0),
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             .about(id)
             .next(&["resume", &id.to_string()]));
     }
+    super::worktree::made_worktree(&stored).await?;
     let recorded = stored.origin.as_ref().and_then(|origin| origin.terminal.as_deref());
     let mut plan = Plan::again(recorded, &args.terminals, args.detach, context)?;
     plan.use_last_size(&**manager, &stored).await?;

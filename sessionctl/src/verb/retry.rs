@@ -50,7 +50,13 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     for difference in &differences {
         context.hint(difference, &[id], &["show", &id.to_string()]);
     }
+    if !args.new_worktree {
+        super::worktree::made_worktree(&ended).await?;
+    }
     let mut config = ended.config.retry_of(id);
+    if let Some(worktree) = &mut config.worktree {
+        worktree.mark = ended.worktree.map(|made| made.mark).filter(|_| !args.new_worktree);
+    }
     config.parent = parent();
     // The idempotency key belongs to the ended session.
     (config.idempotency_key, config.retries, config.queued, config.line) = (None, 0, false, None);

@@ -1,7 +1,7 @@
 //! `rm`: removes sessions, independently of each other.
 
 use serde::Serialize;
-use sessionkit::{SessionError, SessionId};
+use sessionkit::{ErrorCode, SessionError, SessionId};
 
 use crate::args::Rm;
 use crate::context::Context;
@@ -25,6 +25,12 @@ pub(crate) async fn run(args: &Rm, context: &Context) -> Result<u8> {
     }
     let (mut removed, mut failed, mut first) = (Vec::new(), Vec::new(), None);
     for id in ids {
+        if let Err(failure) = super::worktree::remove_with(context, manager, id).await {
+            let (code, message) = (failure.code().unwrap_or(ErrorCode::GitFailed), failure.message());
+            failed.push(SessionOutcome::failed(id, code, message.unwrap_or_default()));
+            first.get_or_insert(failure.about(id));
+            continue;
+        }
         match manager.delete_session(id).await {
             Ok(()) => removed.push(id),
             Err(error) => {

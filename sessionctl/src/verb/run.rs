@@ -1,11 +1,16 @@
 //! `run`: runs a program as a session, in the foreground or with a detached owner.
 
-use sessionkit::log::FailureCause;
+use std::ffi::OsStr;
+use std::path::{Component, Path};
+
+use sessionkit::backend::blocking;
+use sessionkit::log::{FailureCause, WorktreeConfig};
 use sessionkit::runner::{Command, SESSION_VARIABLE};
 use sessionkit::workflow::{Decisions, Inheritance, Steps};
+use sessionkit::worktree::{self as trees, Slug, WorktreeError};
 use sessionkit::{SessionConfig, SessionId, Store};
 
-use crate::args::Run;
+use crate::args::{Run, WorktreeOptions};
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -39,7 +44,8 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let command = if on_ask.is_empty() { command } else { command.on_ask(on_ask) };
     let command = plan.apply(foreground::command(command, context));
     let steps = StepPlan::default();
-    create_and_run(context, &store, session_config(args), command, steps, Signals::catch()?, plan).await
+    let config = session_config(args, program).await?;
+    create_and_run(context, &store, config, command, steps, Signals::catch()?, plan).await
 }
 
 /// The steps of a new session: those that it takes over, and the decisions about them.
@@ -100,7 +106,7 @@ async fn take_over(context: &Context, store: &Store, id: SessionId, inheritance:
     Ok(())
 }
 
-fn session_config(args: &Run) -> SessionConfig {
+async fn session_config(args: &Run, program: &OsStr) -> Result<SessionConfig> {
     let mut config = SessionConfig::new("command");
     config.name.clone_from(&args.name);
     config.labels = args.labels.iter().cloned().collect();
@@ -109,12 +115,58 @@ fn session_config(args: &Run) -> SessionConfig {
         config = config.deadline(limit);
     }
     config.parent = parent();
-    match std::env::current_dir().ok().and_then(|directory| worktree::containing(&directory)) {
+    if let Some(name) = &args.worktree.worktree {
+        let given = args.name.as_deref().unwrap_or_default();
+        let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+        let name = [name.as_str(), given].into_iter().find(|name| !name.is_empty()).unwrap_or(&file);
+        return with_worktree(config, name, &args.worktree).await;
+    }
+    Ok(match std::env::current_dir().ok().and_then(|directory| worktree::containing(&directory)) {
         Some(Worktree { name, path }) => {
             config.project_path(path).mode(sessionkit::log::ExecutionMode::Worktree { name })
         }
         None => config,
+    })
+}
+
+/// Lets a session run in a worktree of its own: a new one, or the one of this name whose sessions have ended.
+async fn with_worktree(
+    config: SessionConfig,
+    name: &str,
+    options: &WorktreeOptions,
+) -> Result<SessionConfig> {
+    let here = std::env::current_dir()
+        .map_err(|error| Failure::invalid(format!("the current directory cannot be read: {error}")))?;
+    let mut wanted =
+        WorktreeConfig::new(options.repo.as_ref().map_or_else(|| here.clone(), |repo| here.join(repo)));
+    wanted.base = Some(options.base.clone()).filter(|base| base != "head");
+    wanted.dir.clone_from(&options.dir);
+    if options
+        .dir
+        .as_deref()
+        .is_some_and(|dir| dir.components().any(|part| !matches!(part, Component::Normal(_))))
+    {
+        return Err(Failure::invalid("--in names no directory inside the worktree"));
     }
+    let is_named = options.worktree.as_deref().is_some_and(|name| !name.is_empty());
+    let name = if is_named { Slug::parse(name)? } else { Slug::from_text(name) };
+    let worktrees = trees::repository(&wanted).await?;
+    let root = worktrees.repository().root().to_owned();
+    let existing = {
+        let (worktrees, name) = (worktrees, name.clone());
+        let is_it = move |tree: &trees::Worktree| tree.path().file_name() == Some(OsStr::new(name.as_str()));
+        blocking(move || Ok::<_, WorktreeError>(worktrees.list()?.into_iter().find(is_it))).await?
+    };
+    let slug = match existing.filter(|_| is_named) {
+        Some(tree) => {
+            wanted.mark = Some(tree.record().mark);
+            name
+        }
+        None => trees::plan(name.as_str(), &wanted).await?.slug,
+    };
+    let mut config = config.project_path(root).worktree(slug.as_str(), wanted);
+    config.name.get_or_insert_with(|| slug.to_string());
+    Ok(config)
 }
 
 /// Returns the session inside which this command runs: the parent of the sessions that it creates.

@@ -1,5 +1,7 @@
 //! `why`: explains the state of a session, with the evidence and the command to type next.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use sessionkit::log::{PersistedSession, Timestamp};
 use sessionkit::manager::Liveness;
@@ -68,6 +70,9 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let restarts = advice.runs_program() && !matches!(liveness, Some(Liveness::Alive));
     let mut verdict = describe(&session, status, &evidence, steps.as_ref(), now);
     verdict.push_str(&waits(head, status, &questions));
+    if let Some(sentence) = super::worktree::describe(&session).await {
+        let _ = write!(verdict, " Its worktree: {sentence}.");
+    }
     if has_no_viewer && !status.is_lost() {
         verdict.push_str(" Its terminal has no viewer.");
     }

@@ -106,6 +106,11 @@ fn steps_page_commands_print_what_the_page_shows() {
 }
 
 #[test]
+fn worktrees_page_commands_print_what_the_page_shows() {
+    check_page("docs/worktrees.md", page("docs/worktrees.md"));
+}
+
+#[test]
 fn format_page_commands_print_what_the_pages_show() {
     for name in ["docs/json.md", "docs/export.md", "docs/legacy.md"] {
         let blocks = page(name);

@@ -18,7 +18,7 @@ fn inspecting_a_missing_store_does_not_create_it() {
 }
 
 /// The members of a session that docs/json.md lists: no more, no fewer.
-const FIELDS: [&str; 42] = [
+const FIELDS: [&str; 46] = [
     "schema",
     "id",
     "name",
@@ -52,6 +52,10 @@ const FIELDS: [&str; 42] = [
     "commands",
     "history",
     "worktree",
+    "worktree_branch",
+    "worktree_base",
+    "worktree_base_branch",
+    "worktree_base_at",
     "labels",
     "loss",
     "metadata",

@@ -60,3 +60,4 @@ mod unbuffered;
 mod verbs;
 mod verify;
 mod waiting;
+mod worktrees;

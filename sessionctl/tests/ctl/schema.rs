@@ -6,6 +6,7 @@ use sessionkit::log::PauseReason;
 use sessionkit::runner::OutputStream;
 
 use crate::support::Fixture;
+use crate::worktrees::Project;
 
 /// The documented schema, in a stricter form: members that it does not name are not allowed here.
 struct Schema(Value);
@@ -52,6 +53,31 @@ fn close(schema: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(close),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn worktrees(schema: &Schema) {
+    let project = Project::new();
+    let checked = |name: &str, words: &[&str]| {
+        let ran = project.ctl(&[&["--json"], words].concat()).exits(0);
+        schema.holds_lines(&["error", "hint"], &ran.stderr);
+        schema.holds(name, &serde_json::from_str(&ran.stdout).unwrap());
+    };
+    checked("session", &["run", "--worktree=fix", "--", "sh", "-c", "echo u > untracked"]);
+    for (name, words) in [
+        ("worktrees", &["worktree", "ls"][..]),
+        ("worktree_path", &["worktree", "path", "fix"]),
+        ("worktree_removals", &["worktree", "rm", "--dry-run", "fix"]),
+        ("worktree_removals", &["worktree", "rm", "fix"]),
+        ("worktrees", &["worktree", "ls"]),
+        ("worktree_snapshots", &["worktree", "snapshots", "fix"]),
+        ("worktree_path", &["worktree", "restore", "fix"]),
+        ("worktree_path", &["worktree", "unlock", "fix"]),
+        ("worktree_removals", &["worktree", "rm", "fix"]),
+        ("worktree_purges", &["worktree", "purge", "fix"]),
+        ("worktrees", &["worktree", "ls"]),
+    ] {
+        checked(name, words);
     }
 }
 
@@ -128,6 +154,7 @@ fn all_json_output_matches_the_schema() {
     assert_eq!(checked("session", 0, &["show", "typist"])["terminal"], json!({ "viewed": false }));
     checked("session", 0, &["input", "typist", "text"]);
     checked("session", 0, &["cancel", "typist"]);
+    worktrees(&schema);
     schema.holds_lines(&["chunk"], &ctl(&["logs", "failed"]).exits(0).stdout);
     assert_eq!(ctl(&["logs", "failed"]).stdout.lines().count(), 2);
     let id = fixture.show("failed")["id"].as_str().unwrap().parse().unwrap();

@@ -37,6 +37,8 @@ const SAMPLES: &[&str] = &[
     r#"{"question_withdrawn":{"asked":1}}"#,
     r#"{"sleep_started":{"name":"s","n":1,"until":"1970-01-01T00:00:00.000Z"}}"#,
     r#"{"sleep_ended":{"start":1,"passed":true}}"#,
+    r#"{"worktree_intended":{"path":"/w","branch":"b","base":"c","base_at":"1970-01-01T00:00:00.000Z"}}"#,
+    r#"{"worktree_made":{"path":"/w","branch":"b","base":"c","base_at":"1970-01-01T00:00:00.000Z","git_dir":"/g","mark":"m"}}"#,
     r#"{"pause_requested":{"reason":"r","by":"b"}}"#,
     r#"{"resume_requested":{"by":"b"}}"#,
     r#"{"cancel_requested":{"reason":"r","by":"b","force":false}}"#,

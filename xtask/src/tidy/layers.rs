@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "session-observers",
             "session-runner",
             "session-workflow",
+            "session-worktree",
             "session-legacy",
             "sessionkit-macros",
         ],

@@ -1,0 +1,130 @@
+//! Arguments of `worktree`, and those of `run` about worktrees.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// The worktree of a new session.
+#[derive(Debug, Args)]
+pub(crate) struct WorktreeOptions {
+    /// Run in a git worktree of its own, next to the repository, on the new branch feature/NAME; nothing that the program
+    /// leaves there is lost [default NAME: that of the session, else of the program]. A NAME whose sessions have ended is used
+    /// again
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) worktree: Option<String>,
+    /// Repository of the worktree [default: that of the current directory]
+    #[arg(long, value_name = "DIR", requires = "worktree")]
+    pub(crate) repo: Option<PathBuf>,
+    /// Commit that it starts at: a revision, `default` for the default branch, `head` for the one that is checked out
+    #[arg(long, value_name = "REF", requires = "worktree", default_value = "head")]
+    pub(crate) base: String,
+    /// Directory inside the worktree in which the program runs
+    #[arg(long = "in", value_name = "SUBDIR", requires = "worktree")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorktreeAction {
+    /// List the worktrees of sessions in a repository, and what was kept of removed ones
+    Ls(Repo),
+    /// Print the path of a session's worktree
+    Path(One),
+    /// Show the changes in a worktree since the commit that it started at
+    Diff(Diff),
+    /// Move worktrees into the trash, with everything in them
+    Rm(RmWorktree),
+    /// Put a removed worktree back, or create one from a snapshot
+    Restore(Restore),
+    /// List the snapshots of a session's worktree
+    Snapshots(Snapshots),
+    /// Delete removed worktrees for good; their snapshots stay
+    Purge(Purge),
+    /// Unlock a worktree, so that git commands can move or remove it
+    Unlock(One),
+}
+
+/// The repository that a verb works on.
+#[derive(Debug, Args)]
+pub(crate) struct Repo {
+    /// Repository [default: that of the session, else of the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) repo: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cd \"$(sessionctl worktree path fix-login)\"")]
+pub(crate) struct One {
+    /// Session: @last, an id, a name, or the beginning of either
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) repo: Repo,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sessionctl worktree diff fix-login --stat")]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Print only the names and the numbers of lines
+    #[arg(long)]
+    pub(crate) stat: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sessionctl worktree rm fix-login fix-logout\n\n\
+    Takes a worktree with changes, too: all of it moves into the trash of the repository, and a snapshot keeps it from git's \
+    garbage collection; `restore` puts it back as it was. A worktree in which a session or process works is left.")]
+pub(crate) struct RmWorktree {
+    /// Sessions whose worktrees are removed
+    #[arg(required = true)]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) repo: Repo,
+    /// Delete the branch, too; the snapshot keeps its commits
+    #[arg(long)]
+    pub(crate) delete_branch: bool,
+    /// Remove it though processes work in it, which no session of this store has
+    #[arg(long)]
+    pub(crate) in_use: bool,
+    /// Print what would be removed, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sessionctl worktree restore fix-login\n  \
+    sessionctl worktree restore fix-login@2 --to ../look\n\n\
+    Without a number, the worktree comes back from the trash, byte for byte. With one, a new worktree is created from that \
+    snapshot, which is possible after the trash was purged, too.")]
+pub(crate) struct Restore {
+    /// Session, and the number of a snapshot
+    #[arg(value_name = "ID[@N]")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) repo: Repo,
+    /// Directory for it [default: the one that it had; if that is taken, one next to it]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sessionctl worktree snapshots fix-login")]
+pub(crate) struct Snapshots {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Remove this snapshot: git may delete its content then
+    #[arg(long, value_name = "N")]
+    pub(crate) drop: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sessionctl worktree purge fix-login\n\n\
+    Deletes what is in the trash of a session's worktrees. One with content that its snapshot does not keep, such as large \
+    ignored files, is left unless --all is given.")]
+pub(crate) struct Purge {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Delete what no snapshot keeps, too
+    #[arg(long)]
+    pub(crate) all: bool,
+}

@@ -1,0 +1,216 @@
+//! `worktree ls`: lists the worktrees of sessions in a repository, and what was kept of removed ones.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sessionkit::backend::blocking;
+use sessionkit::log::Timestamp;
+use sessionkit::worktree::{EntryState, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees};
+use sessionkit::{Head, SessionFilter, SessionId};
+
+use super::{changes, open};
+use crate::args::Repo;
+use crate::context::Context;
+use crate::error::Result;
+use crate::json::{self, SCHEMA};
+use crate::render::{Table, age, short, size};
+use crate::verb::{now, status_of};
+
+/// A worktree, as JSON.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    schema: u32,
+    /// The session that it was created for.
+    session: String,
+    /// Its name, if the store has it.
+    session_name: Option<String>,
+    /// Its status, if the store has it.
+    session_status: Option<&'static str>,
+    /// The name of the worktree.
+    name: Option<String>,
+    /// `present`, `removed`, `removing`, `restoring`, `purging`, `snapshots` (nothing else is left) or `unreadable`.
+    state: &'static str,
+    path: Option<String>,
+    branch: Option<String>,
+    base: Option<String>,
+    base_branch: Option<String>,
+    base_at: Option<Timestamp>,
+    /// Commits since the base.
+    ahead: Option<u64>,
+    /// Commits of the base that it lacks.
+    behind: Option<u64>,
+    /// Tracked files that differ from HEAD.
+    files_changed: Option<u64>,
+    lines_added: Option<u64>,
+    lines_removed: Option<u64>,
+    untracked: Option<u64>,
+    /// Ignored files outside caches.
+    ignored: Option<u64>,
+    /// `true` if its branch has everything.
+    clean: Option<bool>,
+    /// The operation of git that is in progress.
+    operation: Option<&'static str>,
+    /// Processes of this user that work in it.
+    processes: Vec<u32>,
+    /// Bytes on the disk.
+    disk_bytes: Option<u64>,
+    /// The entry in the trash.
+    entry: Option<String>,
+    removed_at: Option<Timestamp>,
+    /// The number of paths that only the trash keeps.
+    unkept: Option<u64>,
+    /// The number of snapshots of the session.
+    snapshots: usize,
+    /// The reason why it cannot be read.
+    error: Option<String>,
+    /// The changes, in words.
+    #[serde(skip)]
+    changes: String,
+}
+
+pub(super) async fn run(args: &Repo, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let worktrees = open(args.repo.as_deref()).await?;
+    let heads = store.manager().list_sessions(SessionFilter::all()).await?.heads;
+    let heads: BTreeMap<SessionId, Head> = heads.into_iter().map(|head| (head.id, head)).collect();
+    let bases: BTreeMap<SessionId, String> =
+        heads.iter().filter_map(|(id, head)| Some((*id, head.place.as_ref()?.base.clone()))).collect();
+    let mut rows = blocking(move || rows(&worktrees, &bases)).await?;
+    for row in &mut rows {
+        let Some(head) = row.session.parse().ok().and_then(|id: SessionId| heads.get(&id)) else { continue };
+        row.session_name = Some(head.name.clone());
+        row.session_status = Some(status_of(&**store.manager(), head).await.0.name());
+        if let Some(made) =
+            store.manager().restore_session(head.id).await.ok().and_then(|stored| stored.worktree)
+        {
+            row.base = Some(made.plan.base);
+            row.base_branch = made.plan.base_branch;
+            row.base_at = Some(made.plan.base_at);
+        }
+    }
+    if context.term.json {
+        context.term.print(&json::array(&rows))?;
+    } else if rows.is_empty() {
+        let next = ["run", "--worktree", "--", "CMD"];
+        context.hint("no session has a worktree in this repository", &[], &next);
+    } else {
+        context.term.print(&table(&rows, now()).render(&context.term))?;
+    }
+    Ok(0)
+}
+
+fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Vec<Row>, WorktreeError> {
+    let mut rows: Vec<Row> = Vec::new();
+    for worktree in worktrees.list()? {
+        rows.push(present(worktrees, &worktree, bases.get(&worktree.session()).map(String::as_str)));
+    }
+    rows.extend(worktrees.trash()?.iter().map(|entry| removed(worktrees, entry)));
+    for session in worktrees.sessions()? {
+        let snapshots = worktrees.snapshots(session)?.len();
+        let session = session.to_string();
+        let mut known = rows.iter_mut().filter(|row| row.session == session).peekable();
+        if known.peek().is_none() {
+            let changes = format!("{snapshots} snapshots");
+            rows.push(Row {
+                schema: SCHEMA,
+                session,
+                state: "snapshots",
+                snapshots,
+                changes,
+                ..Row::default()
+            });
+        } else {
+            known.for_each(|row| row.snapshots = snapshots);
+        }
+    }
+    Ok(rows)
+}
+
+fn present(worktrees: &Worktrees, worktree: &Worktree, base: Option<&str>) -> Row {
+    let row = Row {
+        schema: SCHEMA,
+        session: worktree.session().to_string(),
+        name: name_of(worktree.path()),
+        state: "present",
+        path: Some(worktree.path().to_string_lossy().into_owned()),
+        disk_bytes: Some(worktrees.disk_bytes(worktree)),
+        ..Row::default()
+    };
+    match worktrees.status(worktree, base) {
+        Ok(status) => with_status(row, &status, base.is_some()),
+        Err(error) => {
+            let changes = error.to_string();
+            Row { state: "unreadable", error: Some(changes.clone()), changes, ..row }
+        }
+    }
+}
+
+fn with_status(row: Row, status: &WorktreeStatus, has_base: bool) -> Row {
+    Row {
+        branch: status.branch.clone(),
+        ahead: has_base.then_some(status.ahead),
+        behind: has_base.then_some(status.behind),
+        files_changed: Some(status.changed),
+        lines_added: Some(status.lines_added),
+        lines_removed: Some(status.lines_removed),
+        untracked: Some(status.untracked),
+        ignored: Some(status.ignored),
+        clean: Some(status.is_clean()),
+        operation: status.operation,
+        processes: status.processes.clone(),
+        changes: changes::of(status),
+        ..row
+    }
+}
+
+fn removed(worktrees: &Worktrees, entry: &TrashEntry) -> Row {
+    Row {
+        schema: SCHEMA,
+        session: entry.session.to_string(),
+        name: name_of(&entry.path),
+        state: match entry.state {
+            EntryState::Removing => "removing",
+            EntryState::Restoring { .. } => "restoring",
+            EntryState::Purging => "purging",
+            EntryState::Removed | _ => "removed",
+        },
+        path: Some(entry.path.to_string_lossy().into_owned()),
+        branch: entry.branch.clone(),
+        disk_bytes: Some(worktrees.trash_bytes(entry)),
+        entry: Some(entry.id.clone()),
+        removed_at: Some(entry.at),
+        unkept: Some(entry.pin.unkept_paths),
+        changes: match entry.pin.unkept_paths {
+            0 => String::new(),
+            paths => format!("{paths} paths only here"),
+        },
+        ..Row::default()
+    }
+}
+
+fn name_of(path: &std::path::Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+fn table(rows: &[Row], now: Timestamp) -> Table {
+    let mut table = Table::new(&["SESSION", "NAME", "STATE", "BRANCH", "CHANGES", "DISK", "PATH"]);
+    for row in rows {
+        let id = row.session.parse().map_or_else(|_| row.session.clone(), short);
+        let state = match (row.state, row.session_status, row.removed_at) {
+            ("present", Some(status), _) => status.to_owned(),
+            ("removed", _, Some(at)) => format!("removed {} ago", age(now.since(at))),
+            (state, ..) => state.to_owned(),
+        };
+        let text = |text: &Option<String>| (text.clone().unwrap_or_default(), "");
+        table.row(vec![
+            (id, ""),
+            text(&row.name),
+            (state, ""),
+            text(&row.branch),
+            (row.changes.clone(), ""),
+            (row.disk_bytes.map(size).unwrap_or_default(), ""),
+            text(&row.path),
+        ]);
+    }
+    table
+}

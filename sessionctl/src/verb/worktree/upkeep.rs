@@ -1,0 +1,158 @@
+//! What other verbs do with worktrees: `rm` removes them, `gc` leaves their sessions, `recover` completes what was
+//! interrupted, `show` and `why` describe them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use sessionkit::backend::blocking;
+use sessionkit::log::{PersistedSession, WorktreeConfig};
+use sessionkit::manager::Liveness;
+use sessionkit::worktree::{
+    self, RecoveredCreation, RecoveredEntry, RemoveOptions, WorktreeError, WorktreeStatus, Worktrees,
+};
+use sessionkit::{Head, SessionFilter, SessionId, SessionManager};
+
+use super::target::refusal;
+use super::{changes, made_worktree};
+use crate::context::Context;
+use crate::error::{Failure, Result};
+use crate::render::short;
+use crate::verb;
+
+/// Moves the worktree of a session that is about to be removed into the trash, unless another session has it, too.
+pub(crate) async fn remove_with(
+    context: &Context,
+    manager: &dyn SessionManager,
+    id: SessionId,
+) -> Result<()> {
+    // What cannot be read names no worktree.
+    let Ok(stored) = manager.restore_session(id).await else { return Ok(()) };
+    let (Some(config), Some(made)) = (&stored.config.worktree, &stored.worktree) else { return Ok(()) };
+    // One that is gone, or that was removed already, is not needed.
+    let Ok(Some(found)) = made_worktree(&stored).await else { return Ok(()) };
+    let others = worktree::sessions_of(manager, &made.mark).await.map_err(Failure::from)?;
+    if let Some(other) = others.iter().find(|head| head.id != id) {
+        let text = format!("its worktree is left: session {} has it, too", short(other.id));
+        context.hint(&text, &[id], &["worktree", "ls"]);
+        return Ok(());
+    }
+    let worktrees = worktree::repository(config).await?;
+    let removed =
+        worktree::remove(manager, &worktrees, &found, RemoveOptions::new()).await.map_err(refusal)?;
+    let text = format!("its worktree {} is in the trash", removed.entry.path.display());
+    let repository = worktrees.repository().root().to_string_lossy().into_owned();
+    context.hint(&text, &[id], &["worktree", "restore", "--repo", &repository, &id.to_string()]);
+    Ok(())
+}
+
+/// Returns `true` if a session has a worktree in its place.
+pub(crate) async fn has_one(manager: &dyn SessionManager, head: &Head) -> bool {
+    if head.place.is_none() {
+        return false;
+    }
+    match manager.restore_session(head.id).await {
+        Ok(stored) => matches!(made_worktree(&stored).await, Ok(Some(_))),
+        Err(_) => true,
+    }
+}
+
+/// Completes or gives up creations, removals and restorations that were interrupted. One that fails does not keep the others.
+pub(crate) async fn recover(context: &Context, manager: &dyn SessionManager) -> Result<()> {
+    let mut repositories: BTreeMap<PathBuf, WorktreeConfig> = BTreeMap::new();
+    let mut failed = None;
+    for head in manager.list_sessions(SessionFilter::all()).await?.heads {
+        if head.place.is_none() {
+            continue;
+        }
+        let Ok(stored) = manager.restore_session(head.id).await else { continue };
+        if let Some(config) = &stored.config.worktree {
+            repositories.insert(config.repository.clone(), config.clone());
+        }
+        if let Err(error) = recover_creation(context, manager, &stored).await {
+            failed.get_or_insert(error.about(head.id));
+        }
+    }
+    for config in repositories.values() {
+        // A repository that is gone has nothing to recover.
+        let Ok(worktrees) = worktree::repository(config).await else { continue };
+        if let Err(error) = recover_trash(context, worktrees).await {
+            failed.get_or_insert(error);
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn recover_creation(
+    context: &Context,
+    manager: &dyn SessionManager,
+    stored: &PersistedSession,
+) -> Result<()> {
+    let (id, is_ended) = (stored.head.id, stored.state.is_final());
+    let is_dead = is_ended || matches!(verb::liveness(manager, id).await, None | Some(Liveness::Dead { .. }));
+    if stored.planned_worktree.is_none() || !is_dead {
+        return Ok(());
+    }
+    let text = match worktree::recover_creation(stored).await? {
+        None => return Ok(()),
+        Some(RecoveredCreation::Completed(found)) => {
+            format!("the worktree {} of session {} was created completely", found.path().display(), short(id))
+        }
+        Some(_) => format!("removed what a crash had left of the worktree of session {}", short(id)),
+    };
+    context.hint(&text, &[id], &["worktree", "ls"]);
+    Ok(())
+}
+
+async fn recover_trash(context: &Context, worktrees: Worktrees) -> Result<()> {
+    let mut failed = None;
+    for entry in blocking(move || worktrees.recover()).await? {
+        let (session, text) = match entry {
+            RecoveredEntry::Removed(entry) => {
+                (entry.session, format!("removed the worktree {}", entry.path.display()))
+            }
+            RecoveredEntry::Kept(entry) => {
+                (entry.session, format!("left the worktree {}", entry.path.display()))
+            }
+            RecoveredEntry::Restored(tree) => {
+                (tree.session(), format!("restored the worktree {}", tree.path().display()))
+            }
+            RecoveredEntry::Purged(entry) => {
+                (entry.session, format!("purged the worktree {}", entry.path.display()))
+            }
+            RecoveredEntry::Failed { id, reason } => {
+                let text = format!("the entry {id} of the trash of worktrees cannot be recovered: {reason}");
+                failed.get_or_insert(
+                    Failure::new(sessionkit::ErrorCode::GitFailed, text).next(&["worktree", "ls"]),
+                );
+                continue;
+            }
+            _ => continue,
+        };
+        context.hint(&format!("{text}, which was interrupted"), &[session], &["worktree", "ls"]);
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Describes the worktree of a session for people: what it would lose, or why it is not there. `None` if it has none.
+pub(crate) async fn describe(stored: &PersistedSession) -> Option<String> {
+    let made = stored.worktree.as_ref()?;
+    Some(match status(stored).await {
+        Ok(status) => {
+            let branch = match &status.branch {
+                Some(branch) if *branch == made.plan.branch => String::new(),
+                Some(branch) => format!("on branch {branch} now, "),
+                None => "on no branch now, ".to_owned(),
+            };
+            format!("{branch}{}", changes::of(&status))
+        }
+        Err(failure) => failure.message().unwrap_or_default().to_owned(),
+    })
+}
+
+async fn status(stored: &PersistedSession) -> Result<WorktreeStatus> {
+    let gone = || Failure::invalid("it has none");
+    let (config, made) = stored.config.worktree.as_ref().zip(stored.worktree.as_ref()).ok_or_else(gone)?;
+    let found = made_worktree(stored).await?.ok_or_else(gone)?;
+    let (worktrees, base) = (worktree::repository(config).await?, made.plan.base.clone());
+    Ok(blocking(move || Ok::<_, WorktreeError>(worktrees.status(&found, Some(&base))?)).await?)
+}

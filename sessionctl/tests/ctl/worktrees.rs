@@ -1,0 +1,504 @@
+//! Sessions in git worktrees of their own: creation, the return to them, removal and restoration.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{self, Fixture, Ran, eventually};
+
+/// A store next to a repository with one commit.
+pub(crate) struct Project {
+    fixture: Fixture,
+}
+
+impl Project {
+    pub(crate) fn new() -> Self {
+        let project = Self { fixture: Fixture::new() };
+        fs::create_dir(project.repo()).unwrap();
+        project.git(&["init", "--quiet", "--initial-branch=main"]);
+        fs::write(project.repo().join("README"), "hello\n").unwrap();
+        fs::write(project.repo().join(".gitignore"), "*.log\n").unwrap();
+        project.git(&["add", "--all"]);
+        project.git(&["commit", "--quiet", "--message=first"]);
+        project
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.fixture.dir.path().canonicalize().unwrap().join("repo")
+    }
+
+    fn tree(&self, name: &str) -> PathBuf {
+        self.repo().with_file_name("repo.worktrees").join(name)
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        git(&self.repo(), args)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.fixture.command(args);
+        command.current_dir(self.repo());
+        // Commits of programs need a person.
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "a").env(format!("GIT_{role}_EMAIL"), "a@b");
+        }
+        command
+    }
+
+    pub(crate) fn ctl(&self, args: &[&str]) -> Ran {
+        support::run(self.command(args))
+    }
+
+    /// Runs a script in a worktree of this name.
+    fn run(&self, name: &str, script: &str) -> Ran {
+        self.ctl(&["run", &format!("--worktree={name}"), "--", "sh", "-c", script])
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let ran = self.ctl(&[args, &["--json"]].concat());
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    }
+
+    /// Starts a script in a worktree that runs until it is ended, and waits until it is there.
+    fn start(&self, name: &str, script: &str) -> Child {
+        let script = format!("{script}; : > started; exec sleep 1000");
+        let mut command =
+            self.command(&["run", "-q", &format!("--worktree={name}"), "--", "sh", "-c", &script]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        eventually("the program has started", || self.tree(name).join("started").exists());
+        child
+    }
+
+    fn sessions(&self) -> Vec<Value> {
+        serde_json::from_str(&self.ctl(&["ls", "--all", "--json"]).stdout).unwrap()
+    }
+
+    fn kinds(&self, session: &str) -> Vec<String> {
+        let printed = self.ctl(&["events", session, "--json"]).exits(0).stdout;
+        let kind = |line: &str| {
+            let record: Value = serde_json::from_str(line).unwrap();
+            record["event"].as_object().unwrap().keys().next().unwrap().clone()
+        };
+        printed.lines().map(kind).collect()
+    }
+}
+
+fn git(dir: &Path, args: &[&str]) -> String {
+    let mut command = support::clean_command("git");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
+        command.env_remove(name);
+    }
+    let identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"];
+    let ran = command.current_dir(dir).args(identity).args(args).output().unwrap();
+    assert!(ran.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap().trim_end().to_owned()
+}
+
+/// Returns all files below a directory with their contents.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push((path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_session_runs_in_a_worktree_and_on_a_branch_of_its_own() {
+    let project = Project::new();
+    let head = project.git(&["rev-parse", "HEAD"]);
+    let script = r#"pwd; git branch --show-current
+        printf '%s\n' "$PWD" "$SESSIONCTL_WORKTREE" "$SESSIONCTL_SOURCE" "$SESSIONCTL_SLUG""#;
+    let ran = project.run("fix", script).exits(0);
+    let (tree, repo) = (project.tree("fix"), project.repo());
+    let (tree, repo) = (tree.to_str().unwrap(), repo.to_str().unwrap());
+    assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), [tree, "feature/fix", tree, tree, repo, "fix"]);
+    assert!(
+        ran.stderr.contains("created the worktree") && ran.stderr.contains("from main"),
+        "{}",
+        ran.stderr
+    );
+    let shown = project.fixture.show("fix");
+    for (member, value) in [
+        ("worktree", tree),
+        ("cwd", tree),
+        ("worktree_branch", "feature/fix"),
+        ("worktree_base", &head),
+        ("worktree_base_branch", "main"),
+    ] {
+        assert_eq!(shown[member], value, "{member}");
+    }
+    let kinds = project.kinds("fix");
+    assert_eq!(
+        kinds,
+        ["created", "started", "worktree_intended", "worktree_made", "command_executed", "completed"]
+    );
+    let row = &project.json(&["worktree", "ls"])[0];
+    assert_eq!(
+        (&row["state"], &row["session_status"], &row["branch"]),
+        (&Value::from("present"), &Value::from("completed"), &Value::from("feature/fix"))
+    );
+}
+
+#[test]
+fn names_are_unique_and_come_from_the_session_or_the_program() {
+    let project = Project::new();
+    for expected in ["true", "true-2"] {
+        project.ctl(&["run", "--worktree", "--", "true"]).exits(0);
+        assert!(project.tree(expected).is_dir());
+    }
+    project.ctl(&["run", "--worktree", "--name", "Fix the Login!", "--", "true"]).exits(0);
+    assert!(project.tree("fix-the-login").is_dir());
+    let names: Vec<String> =
+        project.sessions().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect();
+    assert!(
+        names.contains(&"true-2".to_owned()) && names.contains(&"Fix the Login!".to_owned()),
+        "{names:?}"
+    );
+}
+
+/// An inherited `GIT_DIR` sent a commit to the branch of the main worktree.
+#[test]
+fn the_git_of_a_program_sees_only_its_worktree() {
+    let project = Project::new();
+    let before = project.git(&["rev-parse", "main"]);
+    let commit = "git commit --quiet --allow-empty --message=theirs";
+    let mut command = project.command(&["run", "--worktree=fix", "--", "sh", "-c", commit]);
+    command.env("GIT_DIR", project.repo().join(".git")).env("GIT_WORK_TREE", project.repo());
+    command.env("GIT_INDEX_FILE", "/nowhere");
+    support::run(command).exits(0);
+    assert_eq!(project.git(&["rev-parse", "main"]), before);
+    assert_eq!(project.git(&["log", "--format=%s", "main..feature/fix"]), "theirs");
+}
+
+#[test]
+fn a_directory_inside_is_entered_and_one_outside_refused() {
+    let project = Project::new();
+    fs::create_dir(project.repo().join("web")).unwrap();
+    fs::write(project.repo().join("web/page"), "x").unwrap();
+    project.git(&["add", "--all"]);
+    project.git(&["commit", "--quiet", "--message=web"]);
+    let run = |dir: &str| project.ctl(&["run", "--worktree=fix", "--in", dir, "--", "pwd"]);
+    assert_eq!(run("web").exits(0).stdout.trim_end(), project.tree("fix/web").to_str().unwrap());
+    assert_eq!(project.fixture.show("fix")["cwd"], project.tree("fix/web").to_str().unwrap());
+    run("../..").exits(2);
+    run("/tmp").exits(2);
+    project.ctl(&["run", "--worktree=other", "--in", "missing", "--", "pwd"]).exits(125);
+}
+
+#[test]
+fn a_start_that_is_not_possible_creates_no_session() {
+    let project = Project::new();
+    let elsewhere = project.fixture.dir.path().to_str().unwrap().to_owned();
+    let unborn = project.fixture.dir.path().join("unborn");
+    fs::create_dir(&unborn).unwrap();
+    git(&unborn, &["init", "--quiet"]);
+    let unborn = unborn.to_str().unwrap();
+    for (args, code, message) in [
+        (vec!["--worktree=--help"], 2, "cannot be the name"),
+        (vec!["--worktree=a..b"], 2, "cannot be the name"),
+        (vec!["--worktree=@{"], 2, "cannot be the name"),
+        (vec!["--worktree=x.lock"], 2, "cannot be the name"),
+        (vec!["--worktree=fix", "--base", "nowhere"], 2, "does not name a commit"),
+        (vec!["--worktree=fix", "--base", "--upload-pack=x"], 2, ""),
+        (vec!["--worktree=fix", "--repo", &elsewhere], 2, "no git repository"),
+        (vec!["--worktree=fix", "--repo", unborn], 2, "has no commit yet"),
+    ] {
+        let ran = project.ctl(&[&["run"], args.as_slice(), &["--", "true"]].concat()).exits(code);
+        assert!(ran.stderr.contains(message), "{args:?}: {}", ran.stderr);
+    }
+    let old = project.fixture.dir.path().join("git");
+    fs::write(&old, "#!/bin/sh\necho git version 2.20.1\n").unwrap();
+    Command::new("chmod").arg("+x").arg(&old).status().unwrap();
+    let mut command = project.command(&["run", "--worktree", "--", "true"]);
+    command.env("PATH", format!("{elsewhere}:{}", std::env::var("PATH").unwrap()));
+    let ran = support::run(command).exits(125);
+    assert!(ran.stderr.contains("too old"), "{}", ran.stderr);
+    assert!(project.sessions().is_empty());
+    assert_eq!(project.git(&["branch", "--list"]), "* main");
+}
+
+#[test]
+fn a_killed_session_resumes_where_it_was() {
+    let project = Project::new();
+    let script = "if [ -e mine ]; then pwd; cat mine; exit 3; fi
+        echo work > mine; git checkout --quiet -b elsewhere";
+    end(project.start("fix", script));
+    let ran = project.ctl(&["resume", "fix"]).exits(3);
+    assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), [project.tree("fix").to_str().unwrap(), "work"]);
+    assert!(ran.stderr.contains("on branch elsewhere: it was created on feature/fix"), "{}", ran.stderr);
+    assert_eq!(project.git(&["worktree", "list"]).lines().count(), 2);
+}
+
+#[test]
+fn a_session_runs_in_its_worktree_or_not_at_all() {
+    let project = Project::new();
+    end(project.start("fix", "echo work > mine"));
+    let refuses = |what: &str| {
+        let ran = project.ctl(&["resume", "--json", "fix"]).exits(125);
+        assert!(ran.stderr.contains("WORKTREE_GONE"), "{what}: {}", ran.stderr);
+        assert_eq!(project.fixture.show("fix")["attempt"], 1, "{what}");
+    };
+    project.ctl(&["worktree", "rm", "--in-use", "fix"]).exits(0);
+    refuses("removed");
+    project.git(&["worktree", "add", "--quiet", project.tree("fix").to_str().unwrap()]);
+    refuses("another worktree is in its place");
+    let restored = project.ctl(&["worktree", "restore", "fix"]).exits(0).stdout;
+    let path = project.tree("fix-2");
+    assert_eq!(restored.trim_end(), path.to_str().unwrap());
+    let moved = project.tree("moved");
+    project.git(&["worktree", "move", "--force", "--force", path.to_str().unwrap(), moved.to_str().unwrap()]);
+    let mut command = project.command(&["resume", "-q", "fix"]);
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    project.fixture.wait_for("fix", "it runs where it was moved to", |shown| shown["status"] == "running");
+    eventually("its program works there", || {
+        let processes = project.json(&["worktree", "ls"]);
+        processes.as_array().unwrap().iter().any(|row| {
+            row["path"] == moved.to_str().unwrap() && !row["processes"].as_array().unwrap().is_empty()
+        })
+    });
+    end(child);
+}
+
+#[test]
+fn a_retry_runs_in_the_same_worktree_or_in_a_new_one() {
+    let project = Project::new();
+    project.run("fix", "pwd; test -e mine || { echo work > mine; exit 1; }").exits(1);
+    let id = project.fixture.show("fix")["id"].as_str().unwrap().to_owned();
+    let tree = project.tree("fix");
+    assert_eq!(project.ctl(&["retry", &id]).exits(0).stdout.trim_end(), tree.to_str().unwrap());
+    let again = project.ctl(&["retry", "--new-worktree", &id]).exits(1);
+    assert_eq!(again.stdout.trim_end(), project.tree("fix-2").to_str().unwrap());
+    project.ctl(&["worktree", "rm", &id]).exits(0);
+    let refused = project.ctl(&["retry", "--json", &id]).exits(125);
+    assert!(refused.stderr.contains("WORKTREE_GONE"), "{}", refused.stderr);
+    assert_eq!(project.sessions().len(), 3);
+}
+
+#[test]
+fn one_session_at_a_time_works_in_a_worktree() {
+    let project = Project::new();
+    let child = project.start("fix", "true");
+    let id = project.fixture.show("fix")["id"].as_str().unwrap().to_owned();
+    let occupied = |args: &[&str], code: i32| {
+        let ran = project.ctl(args).exits(code);
+        assert!(
+            ran.stderr.contains("WORKTREE_IN_USE") && ran.stderr.contains(&id),
+            "{args:?}: {}",
+            ran.stderr
+        );
+    };
+    let join = ["run", "--json", "--worktree=fix", "--", "true"];
+    occupied(&join, 125);
+    occupied(&["worktree", "rm", "--json", &id], 4);
+    occupied(&["worktree", "rm", "--json", "--in-use", "--dry-run", &id], 4);
+    assert!(project.tree("fix/started").exists());
+    end(child);
+    // It has not ended: its work is to be resumed.
+    occupied(&join, 125);
+    project.ctl(&["cancel", &id]).exits(0);
+    project.ctl(&join).exits(0);
+    assert_eq!(project.git(&["worktree", "list"]).lines().count(), 2);
+}
+
+#[test]
+fn a_process_inside_keeps_a_worktree_and_its_session() {
+    let project = Project::new();
+    project.run("fix", "true").exits(0);
+    let mut inside = Command::new("sleep").arg("1000").current_dir(project.tree("fix")).spawn().unwrap();
+    for args in [&["worktree", "rm", "--json", "fix"][..], &["rm", "--json", "fix"]] {
+        let ran = project.ctl(args).exits(4);
+        assert!(ran.stderr.contains("WORKTREE_IN_USE"), "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(project.sessions().len(), 1);
+    inside.kill().unwrap();
+    inside.wait().unwrap();
+    project.ctl(&["rm", "fix"]).exits(0);
+    assert!(project.sessions().is_empty() && !project.tree("fix").exists());
+}
+
+/// All of it comes back byte for byte: what was committed, staged, changed, untracked and ignored.
+#[test]
+fn a_removed_worktree_comes_back_as_it_was() {
+    let project = Project::new();
+    let script =
+        "echo two >> README; git add README; echo three >> README; echo u > untracked; echo l > x.log
+        git commit --quiet --allow-empty --message=mine";
+    project.run("fix", script).exits(0);
+    let tree = project.tree("fix");
+    let before = (files(&tree), git(&tree, &["status", "--porcelain", "--ignored"]));
+    let removed = project.ctl(&["worktree", "rm", "--delete-branch", "fix"]).exits(0);
+    assert!(removed.stdout.contains("branch feature/fix deleted"), "{}", removed.stdout);
+    assert!(!tree.exists() && project.git(&["branch", "--list", "feature/fix"]).is_empty());
+    project.git(&["gc", "--quiet", "--prune=now"]);
+    assert_eq!(project.json(&["worktree", "ls"])[0]["state"], "removed");
+    project.ctl(&["worktree", "restore", "fix"]).exits(0);
+    assert_eq!((files(&tree), git(&tree, &["status", "--porcelain", "--ignored"])), before);
+    assert_eq!(project.git(&["log", "-1", "--format=%s", "feature/fix"]), "mine");
+    // And after everything else is gone, from the snapshot.
+    project.ctl(&["worktree", "rm", "--delete-branch", "fix"]).exits(0);
+    project.ctl(&["worktree", "purge", "fix"]).exits(0);
+    assert_eq!(project.json(&["worktree", "ls"])[0]["state"], "snapshots");
+    let snapshots = project.json(&["worktree", "snapshots", "fix"]);
+    let last = snapshots.as_array().unwrap().len().to_string();
+    let restored = project.ctl(&["worktree", "restore", &format!("fix@{last}")]).exits(0).stdout;
+    let restored = Path::new(restored.trim_end());
+    assert_eq!(git(restored, &["status", "--porcelain", "--ignored"]), before.1);
+}
+
+#[test]
+fn a_worktree_can_be_restored_after_its_session_was_removed() {
+    let project = Project::new();
+    project.run("fix", "echo u > untracked").exits(0);
+    let id = project.fixture.show("fix")["id"].as_str().unwrap().to_owned();
+    let hint = project.ctl(&["rm", "fix"]).exits(0).stderr;
+    assert!(hint.contains("worktree restore"), "{hint}");
+    assert!(project.sessions().is_empty());
+    for name in [&id, &id[..8], "fix"] {
+        project.ctl(&["worktree", "restore", name]).exits(0);
+        assert_eq!(fs::read(project.tree("fix/untracked")).unwrap(), b"u\n");
+        let target = project.ctl(&["worktree", "path", name]).exits(0).stdout;
+        assert_eq!(target.trim_end(), project.tree("fix").to_str().unwrap());
+        project.ctl(&["worktree", "rm", name]).exits(0);
+    }
+}
+
+#[test]
+fn a_session_whose_worktree_is_shared_leaves_it() {
+    let project = Project::new();
+    project.run("fix", "exit 1").exits(1);
+    let id = project.fixture.show("fix")["id"].as_str().unwrap().to_owned();
+    project.ctl(&["retry", &id]).exits(1);
+    let hint = project.ctl(&["rm", &id]).exits(0).stderr;
+    assert!(hint.contains("its worktree is left") && project.tree("fix").is_dir(), "{hint}");
+    project.ctl(&["rm", "fix"]).exits(0);
+    assert!(!project.tree("fix").exists());
+}
+
+#[test]
+fn gc_leaves_sessions_with_a_worktree() {
+    let project = Project::new();
+    project.run("fix", "echo u > untracked").exits(0);
+    project.ctl(&["run", "--", "true"]).exits(0);
+    let gc = ["gc", "--older-than", "0s"];
+    let ran = project.ctl(&gc).exits(0);
+    assert!(ran.stderr.contains("1 ended sessions are left"), "{}", ran.stderr);
+    assert_eq!(project.sessions().len(), 1);
+    project.ctl(&["worktree", "rm", "fix"]).exits(0);
+    project.ctl(&gc).exits(0);
+    assert!(project.sessions().is_empty());
+    project.ctl(&["worktree", "restore", "fix"]).exits(0);
+    assert_eq!(fs::read(project.tree("fix/untracked")).unwrap(), b"u\n");
+}
+
+/// Puts a git first in `PATH` that kills its caller before or after it has created a worktree.
+fn deadly_git(project: &Project, after: bool) -> String {
+    let folder = project.fixture.dir.path().join("deadly");
+    fs::create_dir_all(&folder).unwrap();
+    let real = String::from_utf8(Command::new("which").arg("git").output().unwrap().stdout).unwrap();
+    let (first, then) = if after { ("\"$git\" \"$@\"", "") } else { ("", "exit 1") };
+    let script = format!(
+        "#!/bin/sh\ngit={}\ncase \" $* \" in *' worktree add '*) {first}; kill -9 $PPID; {then};; esac\nexec \"$git\" \"$@\"\n",
+        real.trim_end()
+    );
+    fs::write(folder.join("git"), script.replace("add '*) ;", "add '*)")).unwrap();
+    Command::new("chmod").arg("+x").arg(folder.join("git")).status().unwrap();
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn an_interrupted_creation_is_completed_or_rolled_back() {
+    for after in [false, true] {
+        for verb in ["resume", "recover"] {
+            let project = Project::new();
+            let mut command = project.command(&["run", "--worktree=fix", "--", "pwd"]);
+            command.env("PATH", deadly_git(&project, after));
+            assert_eq!(support::run(command).code, None, "{after}");
+            let case = format!("{verb}, killed {} the call", if after { "after" } else { "before" });
+            assert_eq!(project.kinds("fix"), ["created", "started", "worktree_intended"], "{case}");
+            if verb == "recover" {
+                project.ctl(&["recover"]).exits(0);
+                assert_eq!(project.git(&["worktree", "list"]).lines().count(), 1, "{case}");
+                assert!(!project.tree("fix").exists() && project.git(&["branch"]) == "* main", "{case}");
+            }
+            if project.fixture.show("fix")["state"] != "failed" {
+                let ran = project.ctl(&["resume", "fix"]).exits(0);
+                assert_eq!(ran.stdout.trim_end(), project.tree("fix").to_str().unwrap(), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_git_ignores_is_copied_where_it_is_wanted() {
+    let project = Project::new();
+    fs::write(project.repo().join(".gitignore"), "secret*\n").unwrap();
+    fs::write(project.repo().join(".worktreeinclude"), "secret.env\n").unwrap();
+    project.git(&["add", "--all"]);
+    project.git(&["commit", "--quiet", "--message=include"]);
+    fs::write(project.repo().join("secret.env"), "KEY=1\n").unwrap();
+    fs::write(project.repo().join("secret.other"), "no\n").unwrap();
+    let ran = project.run("fix", "cat secret.env; ls").exits(0);
+    assert_eq!(ran.stdout, "KEY=1\nREADME\nsecret.env\n");
+}
+
+#[test]
+fn sessions_that_start_together_get_worktrees_of_their_own() {
+    let project = Project::new();
+    let start = |_| {
+        let mut command = project.command(&["run", "-q", "--worktree=fix", "--detach", "--", "pwd"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<Child> = (0..8).map(start).collect();
+    for child in children {
+        let ended = child.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    // Each is alone in its worktree, or the next one in it.
+    let mut marks: Vec<Value> = project.json(&["worktree", "ls"]).as_array().unwrap().clone();
+    marks.retain(|row| row["state"] == "present");
+    assert_eq!(project.git(&["worktree", "list"]).lines().count(), 1 + marks.len());
+}
+
+#[test]
+fn a_dry_run_removes_nothing() {
+    let project = Project::new();
+    project.run("fix", "true").exits(0);
+    let ran = project.ctl(&["worktree", "rm", "--dry-run", "fix"]).exits(0);
+    assert!(ran.stdout.contains("would be removed"), "{}", ran.stdout);
+    assert!(project.tree("fix").is_dir());
+    project.ctl(&["worktree", "unlock", "fix"]).exits(0);
+    assert!(!project.git(&["worktree", "list", "--porcelain"]).contains("locked"));
+    project.ctl(&["worktree", "rm", "fix"]).exits(0);
+}
+
+#[test]
+fn a_diff_shows_what_changed_since_the_base() {
+    let project = Project::new();
+    let script =
+        "echo two >> README; git commit --quiet --all --message=two; echo three >> README; echo u > new";
+    project.run("fix", script).exits(0);
+    let ran = project.ctl(&["worktree", "diff", "fix"]).exits(0);
+    assert!(ran.stdout.contains("+two") && ran.stdout.contains("+three"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("1 untracked"), "{}", ran.stderr);
+    let stat = project.ctl(&["worktree", "diff", "--stat", "fix"]).exits(0).stdout;
+    assert!(stat.contains("README | 2 ++"), "{stat}");
+    let shown = project.ctl(&["show", "fix"]).exits(0).stdout;
+    assert!(shown.contains("1 ahead, 1 changed +1 -0, 1 untracked"), "{shown}");
+}

@@ -1,0 +1,427 @@
+//! Git worktrees of sessions: each session works in a directory and on a branch of its own, and nothing that it leaves there
+//! is lost when it is removed.
+//!
+//! A session whose configuration has a [`WorktreeConfig`](crate::log::WorktreeConfig) runs its program in a worktree that the
+//! [runner](crate::Store::runner) creates for it, and never anywhere else. [`remove`] takes it away once no session works in
+//! it; [`Worktrees`] lists, restores and purges what was removed.
+//!
+//! ```no_run
+//! use sessionkit::SessionConfig;
+//! use sessionkit::log::WorktreeConfig;
+//! use sessionkit::runner::Command;
+//!
+//! #[sessionkit::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let store = sessionkit::open_store("file:.sessions").await?;
+//!     let config = SessionConfig::new("agent").worktree("fix-login", WorktreeConfig::new("/src/project"));
+//!     let mut running = store.runner()?.spawn(config, Command::new("agent").arg("fix the login")).await?;
+//!     running.wait().await?;
+//!     Ok(())
+//! }
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use session_core::async_trait::async_trait;
+use session_core::backend::blocking;
+use session_core::chrono::DateTime;
+use session_core::text::is_unsafe_char;
+use session_core::{
+    ErrorCode, ExecutionMode, PersistedSession, Session, SessionError, SessionEvent, SessionFilter,
+    SessionId, SessionManager, SessionWorktree, Timestamp, WorktreeConfig, WorktreePlan,
+};
+use session_runner::{Place, Workplace, WorkplaceError};
+
+pub use session_worktree::{
+    Base, BranchOutcome, CreationPlan, EntryState, Git, IncludedFiles, NewWorktree, Pin, RecordedWorktree,
+    RecoveredCreation, RecoveredEntry, RemoveOptions, RemovedWorktree, Repository, RepositoryLock, Slug,
+    Snapshot, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees,
+};
+
+/// The variable with the directory of the worktree.
+pub const WORKTREE_VARIABLE: &str = "SESSIONCTL_WORKTREE";
+/// The variable with the main worktree of its repository.
+pub const SOURCE_VARIABLE: &str = "SESSIONCTL_SOURCE";
+/// The variable with the name of the worktree.
+pub const SLUG_VARIABLE: &str = "SESSIONCTL_SLUG";
+
+/// Variables that would send the git of a program to another repository.
+const GIT_VARIABLES: [&str; 8] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+];
+
+/// The reason why a session has no worktree to work in, or why that is not removed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionWorktreeError {
+    /// The session could not be read or written.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The worktree.
+    #[error(transparent)]
+    Worktree(#[from] WorktreeError),
+}
+
+impl SessionWorktreeError {
+    /// Returns the stable error code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Session(error) => error.code(),
+            Self::Worktree(error) => error.code(),
+        }
+    }
+}
+
+type Result<T, E = SessionWorktreeError> = std::result::Result<T, E>;
+
+/// Chooses the worktree that a session with this configuration would get now, and creates nothing: it finds what is wrong with the
+/// configuration before there is a session.
+///
+/// # Errors
+/// Those of [`Worktrees::plan`].
+pub async fn plan(name: &str, config: &WorktreeConfig) -> Result<CreationPlan, WorktreeError> {
+    let (name, config) = (name.to_owned(), config.clone());
+    blocking(move || Worktrees::new(&config.repository)?.plan(&wanted(SessionId::random(), &name, &config)))
+        .await
+}
+
+fn wanted(session: SessionId, name: &str, config: &WorktreeConfig) -> NewWorktree {
+    let base = match config.base.as_deref() {
+        None => Base::Head,
+        Some("default") => Base::Default,
+        Some(name) => Base::Named(name.to_owned()),
+    };
+    NewWorktree::new(session, Slug::from_text(name)).base(base)
+}
+
+/// Returns the record of a session's worktree in the form in which it is found again.
+#[must_use]
+pub fn recorded(worktree: &SessionWorktree) -> RecordedWorktree {
+    RecordedWorktree::new(&worktree.plan.path, &worktree.git_dir, &worktree.mark)
+}
+
+/// Opens the repository of a session's worktree.
+///
+/// # Errors
+/// [`WorktreeError::NotARepository`]; git that is missing or too old.
+pub async fn repository(config: &WorktreeConfig) -> Result<Worktrees, WorktreeError> {
+    let repository = config.repository.clone();
+    blocking(move || Worktrees::new(repository)).await
+}
+
+/// Moves the worktree of a session into the trash, once no session works in it.
+///
+/// # Errors
+/// [`WorktreeError::Occupied`] if a session of this store works in it, or may do so; those of [`Worktrees::remove`].
+pub async fn remove(
+    manager: &dyn SessionManager,
+    worktrees: &Worktrees,
+    worktree: &Worktree,
+    options: RemoveOptions,
+) -> Result<RemovedWorktree> {
+    let lock = lock(worktrees).await?;
+    let mark = worktree.record().mark;
+    if let Some(session) = live_session(manager, &mark, None).await? {
+        return Err(WorktreeError::Occupied { path: worktree.path().to_owned(), session }.into());
+    }
+    let (worktrees, worktree) = (worktrees.clone(), worktree.clone());
+    Ok(blocking(move || worktrees.remove_locked(&lock, &worktree, options)).await?)
+}
+
+/// Checks that the worktree of a session could be removed now.
+///
+/// # Errors
+/// [`WorktreeError::Occupied`], [`WorktreeError::InUse`]; those of [`Worktrees::status`].
+pub async fn check_removable(
+    manager: &dyn SessionManager,
+    worktrees: &Worktrees,
+    worktree: &Worktree,
+) -> Result<()> {
+    let path = worktree.path().to_owned();
+    if let Some(session) = live_session(manager, &worktree.record().mark, None).await? {
+        return Err(WorktreeError::Occupied { path, session }.into());
+    }
+    let (worktrees, worktree) = (worktrees.clone(), worktree.clone());
+    let processes = blocking(move || worktrees.status(&worktree, None)).await?.processes;
+    if processes.is_empty() { Ok(()) } else { Err(WorktreeError::InUse { path, processes }.into()) }
+}
+
+/// Completes or rolls back the creation of a worktree that was interrupted. `None` if nothing was left of it; an interrupted
+/// session continues it by itself when it is resumed.
+///
+/// # Errors
+/// Those of [`Worktrees::recover_creation`].
+pub async fn recover_creation(
+    session: &PersistedSession,
+) -> Result<Option<RecoveredCreation>, WorktreeError> {
+    let (Some(config), Some(plan)) = (&session.config.worktree, &session.planned_worktree) else {
+        return Ok(None);
+    };
+    let (repository, id, plan) = (config.repository.clone(), session.head.id, plan.clone());
+    blocking(move || {
+        let recovered = Worktrees::new(repository)?.recover_creation(&to_creation(id, &plan))?;
+        Ok((recovered != RecoveredCreation::Nothing).then_some(recovered))
+    })
+    .await
+}
+
+/// Returns the sessions of a store whose log names the worktree with this mark.
+///
+/// # Errors
+/// Failures of the storage.
+pub async fn sessions_of(
+    manager: &dyn SessionManager,
+    mark: &str,
+) -> Result<Vec<session_core::Head>, SessionError> {
+    let mut heads = manager.list_sessions(SessionFilter::all()).await?.heads;
+    heads.retain(|head| head.place.as_ref().is_some_and(|place| place.mark.as_deref() == Some(mark)));
+    Ok(heads)
+}
+
+/// Returns a session that works in the worktree with this mark, or may do so.
+async fn live_session(
+    manager: &dyn SessionManager,
+    mark: &str,
+    except: Option<SessionId>,
+) -> Result<Option<SessionId>, SessionError> {
+    use session_core::Liveness;
+
+    for head in sessions_of(manager, mark).await? {
+        if head.state().is_final() || Some(head.id) == except {
+            continue;
+        }
+        match manager.liveness(head.id).await? {
+            Some(Liveness::Dead { .. }) | None => {}
+            Some(_) => return Ok(Some(head.id)),
+        }
+    }
+    Ok(None)
+}
+
+async fn lock(worktrees: &Worktrees) -> Result<RepositoryLock, WorktreeError> {
+    let worktrees = worktrees.clone();
+    blocking(move || worktrees.lock()).await
+}
+
+/// Gives each session with a [`WorktreeConfig`] its worktree, before its program starts.
+#[derive(Clone)]
+pub(crate) struct WorktreeWorkplace {
+    manager: Arc<dyn SessionManager>,
+}
+
+impl std::fmt::Debug for WorktreeWorkplace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorktreeWorkplace").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Workplace for WorktreeWorkplace {
+    async fn prepare(&self, session: &Session) -> Result<Option<Place>, WorkplaceError> {
+        let Some(config) = &session.config().worktree else { return Ok(None) };
+        let entered = self.enter(session, config).await;
+        // Where nothing was created, a later attempt finds nothing.
+        let may_return = session.head().place.is_some();
+        let place = entered.map_err(|error| WorkplaceError {
+            code: error.code(),
+            message: chain(&error),
+            may_return,
+        })?;
+        Ok(Some(place))
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let errors = std::iter::successors(Some(error), |error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+impl WorktreeWorkplace {
+    pub(crate) fn new(manager: Arc<dyn SessionManager>) -> Self {
+        Self { manager }
+    }
+
+    async fn enter(&self, session: &Session, config: &WorktreeConfig) -> Result<Place> {
+        let stored = self.manager.restore_session(session.id()).await?;
+        let worktrees = repository(config).await?;
+        let (worktree, notices) = match (stored.worktree, &config.mark) {
+            (Some(made), _) => self.return_to(&worktrees, session, &made).await?,
+            (None, Some(mark)) => self.join(&worktrees, session, mark).await?,
+            (None, None) => create(&worktrees, session, config, stored.planned_worktree).await?,
+        };
+        place(&worktrees, &worktree, config, notices)
+    }
+
+    /// Finds the worktree in which the session ran before.
+    async fn return_to(
+        &self,
+        worktrees: &Worktrees,
+        session: &Session,
+        made: &SessionWorktree,
+    ) -> Result<Entered> {
+        // A removal that has begun is waited for; one that begins later finds the owner of this session.
+        let _lock = lock(worktrees).await?;
+        if let Some(other) = live_session(&*self.manager, &made.mark, Some(session.id())).await? {
+            return Err(WorktreeError::Occupied { path: made.plan.path.clone(), session: other }.into());
+        }
+        Ok(found(made).await?)
+    }
+
+    /// Enters a worktree of sessions that have ended.
+    async fn join(&self, worktrees: &Worktrees, session: &Session, mark: &str) -> Result<Entered> {
+        let _lock = lock(worktrees).await?;
+        let sessions = sessions_of(&*self.manager, mark).await?;
+        let unknown = || WorktreeError::Gone {
+            path: worktrees.repository().root().to_owned(),
+            reason: "no session of this store names it any more".to_owned(),
+        };
+        let last = sessions.last().ok_or_else(unknown)?;
+        let stored = self.manager.restore_session(last.id).await?;
+        let made = stored.worktree.ok_or_else(unknown)?;
+        if let Some(other) = sessions.iter().find(|head| !head.state().is_final()) {
+            return Err(WorktreeError::Occupied { path: made.plan.path, session: other.id }.into());
+        }
+        let entered = found(&made).await?;
+        session.record(SessionEvent::WorktreeMade { worktree: Box::new(made) }).await?;
+        Ok(entered)
+    }
+}
+
+/// A worktree, and what a person should know of it.
+type Entered = (Worktree, Vec<String>);
+
+/// Finds a worktree where it is now.
+async fn found(made: &SessionWorktree) -> Result<Entered, WorktreeError> {
+    let recorded = recorded(made);
+    let worktree = blocking(move || recorded.locate()).await?;
+    let (path, branch) = (worktree.path().display(), &made.plan.branch);
+    let notice = match worktree.branch()? {
+        Some(now) if now == *branch => format!("runs in the worktree {path}, on branch {branch}"),
+        Some(now) => format!("runs in the worktree {path}, on branch {now}: it was created on {branch}"),
+        None => format!("runs in the worktree {path}, on no branch: it was created on {branch}"),
+    };
+    Ok((worktree, vec![notice]))
+}
+
+/// Creates the worktree of a session, or completes one that a crash has left.
+async fn create(
+    worktrees: &Worktrees,
+    session: &Session,
+    config: &WorktreeConfig,
+    planned: Option<WorktreePlan>,
+) -> Result<Entered> {
+    let name = match &session.config().mode {
+        ExecutionMode::Worktree { name } => name.clone(),
+        _ => session.head().name,
+    };
+    if let Some(plan) = planned {
+        let (worktrees_, creation) = (worktrees.clone(), to_creation(session.id(), &plan));
+        if let RecoveredCreation::Completed(worktree) =
+            blocking(move || worktrees_.recover_creation(&creation)).await?
+        {
+            return complete(worktrees, session, plan, worktree).await;
+        }
+    }
+    loop {
+        let (worktrees_, new) = (worktrees.clone(), wanted(session.id(), &name, config));
+        let creation = blocking(move || worktrees_.plan(&new)).await?;
+        let plan = to_record(&creation);
+        session.record(SessionEvent::WorktreeIntended { plan: Box::new(plan.clone()) }).await?;
+        let worktrees_ = worktrees.clone();
+        // Another process may have taken the place meanwhile.
+        if let Some(worktree) = blocking(move || worktrees_.create(&creation)).await? {
+            return complete(worktrees, session, plan, worktree).await;
+        }
+    }
+}
+
+/// Copies the files that git does not carry, and records the worktree.
+async fn complete(
+    worktrees: &Worktrees,
+    session: &Session,
+    plan: WorktreePlan,
+    worktree: Worktree,
+) -> Result<Entered> {
+    let (worktrees, new) = (worktrees.clone(), worktree.clone());
+    let (included, unapproved) =
+        blocking(move || Ok::<_, WorktreeError>((worktrees.include_files(&new)?, worktrees.unapproved()?)))
+            .await?;
+    let commit: String = plan.base.chars().take(12).collect();
+    let from =
+        plan.base_branch.as_ref().map_or_else(|| commit.clone(), |branch| format!("{branch} ({commit})"));
+    let path = worktree.path().display();
+    let mut notices = vec![format!(
+        "created the worktree {path} on branch {}, from {from} of {}",
+        plan.branch, plan.base_at
+    )];
+    let skipped = |(path, reason): (PathBuf, String)| format!("{} was not copied: {reason}", path.display());
+    notices.extend(included.skipped.into_iter().map(skipped));
+    if !unapproved.is_empty() {
+        let names = unapproved.join(", ");
+        notices.push(format!("not run, because only the repository's own configuration names them: {names}"));
+    }
+    let record = worktree.record();
+    let made = plan.made(record.git_dir, record.mark);
+    session.record(SessionEvent::WorktreeMade { worktree: Box::new(made) }).await?;
+    Ok((worktree, notices))
+}
+
+fn place(
+    worktrees: &Worktrees,
+    worktree: &Worktree,
+    config: &WorktreeConfig,
+    notices: Vec<String>,
+) -> Result<Place> {
+    let root = worktree.path();
+    let directory = config.dir.as_ref().map_or_else(|| root.to_owned(), |dir| root.join(dir));
+    if !is_inside(&directory, root) {
+        let reason = format!("{} is no directory inside it", directory.display());
+        return Err(WorktreeError::Gone { path: root.to_owned(), reason }.into());
+    }
+    let slug = root.file_name().unwrap_or_default();
+    let set = |name: &str, value: &std::ffi::OsStr| (name.into(), Some(value.to_owned()));
+    let mut variables = vec![
+        set(WORKTREE_VARIABLE, root.as_os_str()),
+        set(SOURCE_VARIABLE, worktrees.repository().root().as_os_str()),
+        set(SLUG_VARIABLE, slug),
+        set("PWD", directory.as_os_str()),
+    ];
+    variables.extend(GIT_VARIABLES.map(|name| (name.into(), None)));
+    Ok(Place { directory, variables, notices })
+}
+
+fn is_inside(directory: &Path, root: &Path) -> bool {
+    match (directory.canonicalize(), root.canonicalize()) {
+        (Ok(inner), Ok(root)) => inner.is_dir() && inner.starts_with(root),
+        _ => false,
+    }
+}
+
+fn to_record(plan: &CreationPlan) -> WorktreePlan {
+    // Commits may have any time.
+    let base_at = Timestamp::new(DateTime::from_timestamp(plan.base_time, 0).unwrap_or_default());
+    // The log has no dangerous characters in names, which git allows in those of branches.
+    let base_branch = plan.base_branch.clone().filter(|branch| !branch.chars().any(is_unsafe_char));
+    WorktreePlan::new(PathBuf::from(&plan.path), plan.branch.clone(), plan.base.clone(), base_at)
+        .base_branch(base_branch)
+}
+
+fn to_creation(session: SessionId, plan: &WorktreePlan) -> CreationPlan {
+    let name = plan.path.file_name().unwrap_or_default().to_string_lossy();
+    CreationPlan::recorded(
+        session,
+        Slug::from_text(&name),
+        &plan.path,
+        plan.branch.clone(),
+        plan.base.clone(),
+    )
+}
