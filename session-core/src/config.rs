@@ -44,6 +44,9 @@ pub struct WorktreeConfig {
     /// The directory inside it in which the program runs.
     #[serde(skip_serializing_if = "Option::is_none", with = "os_text::optional_path")]
     pub dir: Option<PathBuf>,
+    /// The command that prepares it, for `sh -c`, before the program starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setup: Option<String>,
 }
 
 impl WorktreeConfig {

@@ -17,8 +17,8 @@ pub use self::worktree::WorktreePlace;
 use crate::config::{ExecutionMode, SessionConfig};
 use crate::event::{Origin, ProgressReport, Role, SessionEvent, SessionWorktree, WorktreePlan};
 use crate::id::SessionId;
-use crate::limits::{HEAD_ID, HEAD_TEXT};
-use crate::machine::{Lifecycle, Requests, SessionState, TransitionError};
+use crate::limits::HEAD_TEXT;
+use crate::machine::{Lifecycle, SessionState, TransitionError};
 use crate::owner::{Owner, OwnerLoss};
 use crate::reason::SessionSummary;
 use crate::record::{Record, Tip};
@@ -226,7 +226,7 @@ impl Head {
         check_place(record, self.tip.revision.saturating_add(1))?;
         let attempt = self.lifecycle.attempt;
         if self.lifecycle.advance(record)? {
-            shorten(&mut self.lifecycle);
+            self.shorten_lifecycle();
         }
         if self.lifecycle.attempt != attempt {
             // What the former attempt left open may have happened: it is not open any more.
@@ -478,25 +478,4 @@ fn jump_of(event: &SessionEvent) -> i64 {
     let SessionEvent::Noted { kind, data } = event else { return 0 };
     let by = data.get("by_ms").and_then(Value::as_i64);
     by.filter(|_| kind == CLOCK_JUMPED).unwrap_or(0)
-}
-
-fn shorten(lifecycle: &mut Lifecycle) {
-    lifecycle.owner = lifecycle.owner.as_ref().map(Owner::shortened);
-    match &mut lifecycle.state {
-        SessionState::Created | SessionState::Running { .. } => {}
-        SessionState::Paused { reason } => *reason = reason.shortened(HEAD_TEXT),
-        SessionState::Completed { summary } => *summary = summary.shortened(HEAD_TEXT),
-        SessionState::Failed { error } => *error = error.shortened(HEAD_TEXT),
-        SessionState::Cancelled { reason } => *reason = short(reason),
-    }
-    let Requests { pause, resume, cancel, answer: _ } = &mut lifecycle.requests;
-    if let Some(pause) = pause {
-        pause.reason = short(&pause.reason);
-        pause.by = cut(&pause.by, HEAD_ID);
-    }
-    if let Some(cancel) = cancel {
-        cancel.reason = short(&cancel.reason);
-        cancel.by = cut(&cancel.by, HEAD_ID);
-    }
-    *resume = resume.as_deref().map(|by| cut(by, HEAD_ID));
 }

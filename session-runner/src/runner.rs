@@ -1,9 +1,11 @@
 //! Starts programs as sessions, and runs them again. The `run_loop` module takes over once they run.
 
 mod permit;
+mod set_up;
 
 pub use self::permit::RunPermit;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -258,6 +260,7 @@ impl Runner {
         let command = command.into();
         check_supervisor(&command.command)?;
         let permit = self.permit(session).await?;
+        let permit = self.set_up(permit, &command.command).await?;
         self.run_with(permit, command).await
     }
 
@@ -314,15 +317,7 @@ impl Runner {
         // Variables that were set for the command come last, so that they hold.
         let mut env = place.map(|place| place.variables).unwrap_or_default();
         env.extend(command.variables());
-        env.extend([
-            (SESSION_VARIABLE.into(), Some(session.id().to_string().into())),
-            (ATTEMPT_VARIABLE.into(), Some(session.attempt().to_string().into())),
-            (SOCKET_VARIABLE.into(), Some(socket.path().into())),
-            (STORE_VARIABLE.into(), self.store.as_ref().map(Into::into)),
-        ]);
-        // Those of a run around this one.
-        let of_clients = self.connections.iter().flat_map(|handler| handler.variables());
-        env.extend(of_clients.map(|name| (name.into(), None)));
+        env.extend(self.variables(session, &socket));
         let Streams { stdin, stdout, stderr, captured, terminal } =
             Streams::open(command).map_err(own)?.with_terminal(command)?;
         program.set_outputs([&stdout, &stderr]);
@@ -384,6 +379,20 @@ impl Runner {
         };
         let run_loop = RunLoop::new(session.clone(), command, supervised, capture, socket, lock, stops);
         Ok(run_loop.with_ask_hook(hook))
+    }
+
+    /// Returns the variables by which a program finds its session and its owner.
+    fn variables(&self, session: &Session, socket: &ReportSocket) -> Vec<(OsString, Option<OsString>)> {
+        let mut env = vec![
+            (SESSION_VARIABLE.into(), Some(session.id().to_string().into())),
+            (ATTEMPT_VARIABLE.into(), Some(session.attempt().to_string().into())),
+            (SOCKET_VARIABLE.into(), Some(socket.path().into())),
+            (STORE_VARIABLE.into(), self.store.as_ref().map(Into::into)),
+        ];
+        // Those of a run around this one.
+        let of_clients = self.connections.iter().flat_map(|handler| handler.variables());
+        env.extend(of_clients.map(|name| (name.into(), None)));
+        env
     }
 
     fn captured_stream(

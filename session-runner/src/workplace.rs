@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::async_trait::async_trait;
 use session_core::{ErrorCode, Session};
@@ -19,14 +21,51 @@ pub trait Workplace: fmt::Debug + Send + Sync {
 }
 
 /// The place in which a program runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Place {
     /// The working directory.
     pub directory: PathBuf,
     /// Variables that are set for the program, or removed from what it inherits. Those of its command come first.
     pub variables: Vec<(OsString, Option<OsString>)>,
-    /// What a person should know of it, a sentence each.
+    /// Notices about it for a person, a sentence each.
     pub notices: Vec<String>,
+    /// The command that prepares it, if it has one.
+    pub set_up: Option<Arc<dyn SetUp>>,
+}
+
+/// The command that prepares a place, before the first program runs there.
+#[async_trait]
+pub trait SetUp: fmt::Debug + Send + Sync {
+    /// Returns the command, for `sh -c`.
+    fn command(&self) -> &str;
+
+    /// Returns the directory in which it runs.
+    fn directory(&self) -> &Path;
+
+    /// Returns `true` if it has to run; then its start is recorded. `false` if it has succeeded in this place before.
+    ///
+    /// # Errors
+    /// If its start cannot be recorded. Neither it nor the program runs then.
+    async fn begin(&self, session: &Session) -> Result<bool, WorkplaceError>;
+
+    /// Records its end.
+    ///
+    /// # Errors
+    /// If it has failed, or cannot be recorded. The program does not run then.
+    async fn end(&self, session: &Session, end: SetUpEnd) -> Result<(), WorkplaceError>;
+}
+
+/// The end of a set-up. Neither exit code nor signal: its outcome is unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetUpEnd {
+    /// The exit code, unless a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The run time.
+    pub took: Duration,
+    /// The reason why it did not run.
+    pub error: Option<String>,
 }
 
 /// The reason why a place cannot be used.

@@ -160,10 +160,10 @@ impl WorktreeError {
             | Self::NotOurs { .. } => ErrorCode::InvalidArgument,
             Self::NothingKept { .. } => ErrorCode::NotFound,
             Self::Damaged { .. } => ErrorCode::Corrupt,
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
-                _ => ErrorCode::StorageIo,
-            },
+            Self::Io { source, .. } => {
+                let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+                if full { ErrorCode::StorageFull } else { ErrorCode::StorageIo }
+            }
         }
     }
 }

@@ -14,6 +14,16 @@ use crate::files;
 /// The name of the mark in a registration.
 const MARK: &str = "session.json";
 
+/// The name of the file with the set-up that has succeeded in the worktree.
+const SET_UP: &str = "session-set-up.json";
+
+/// The set-up that has succeeded in a worktree.
+#[derive(Debug, Serialize, Deserialize)]
+struct SetUpRecord {
+    format: u32,
+    command: String,
+}
+
 /// The file that shows that a worktree is one of ours, and which one. Written once, at its creation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
@@ -76,6 +86,17 @@ impl Registration {
         let content = Mark { format: 1, session, text: text.clone() };
         files::write_json(&self.dir.join(MARK), &content)?;
         Ok(text)
+    }
+
+    /// Returns the command that was set last by [`set_set_up`](Self::set_set_up). What cannot be read is none: it is run again.
+    pub(crate) fn set_up(&self) -> Result<Option<String>> {
+        let content = files::read(&self.dir.join(SET_UP))?.unwrap_or_default();
+        Ok(serde_json::from_slice(&content).ok().map(|record: SetUpRecord| record.command))
+    }
+
+    /// Records that a command has prepared the worktree.
+    pub(crate) fn set_set_up(&self, command: &str) -> Result<()> {
+        files::write_json(&self.dir.join(SET_UP), &SetUpRecord { format: 1, command: command.to_owned() })
     }
 
     /// Returns the reason of its lock; `None` if it is not locked.

@@ -111,6 +111,22 @@ impl Worktree {
         RecordedWorktree::new(&self.path, &self.registration.dir, &self.mark)
     }
 
+    /// Returns `true` if this command has prepared the worktree: see [`set_up_by`](Self::set_up_by).
+    ///
+    /// # Errors
+    /// If its registration cannot be read.
+    pub fn is_set_up_by(&self, command: &str) -> Result<bool> {
+        Ok(self.registration.set_up()?.as_deref() == Some(command))
+    }
+
+    /// Records in the registration that a command has prepared the worktree, so that it does not run there again.
+    ///
+    /// # Errors
+    /// If the registration cannot be written.
+    pub fn set_up_by(&self, command: &str) -> Result<()> {
+        self.registration.set_set_up(command)
+    }
+
     /// Returns the branch that is checked out; `None` for a detached HEAD.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ pub(crate) fn command() -> clap::Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run a program as a session
-    Run(Run),
+    Run(Box<Run>),
     /// List active sessions, or all
     Ls(Ls),
     /// Show one session
@@ -189,13 +189,10 @@ impl Verb {
 impl Verb {
     /// Returns `true` if the verb may run or view a program in the foreground, as a job of a shell.
     pub(crate) const fn runs_here(&self) -> bool {
-        matches!(
-            self,
-            Self::Run(Run { detach: false, .. })
-                | Self::Resume(Resume { detach: false, .. })
-                | Self::Retry(_)
-                | Self::Attach(_)
-        )
+        if let Self::Run(run) = self {
+            return !run.detach;
+        }
+        matches!(self, Self::Resume(Resume { detach: false, .. }) | Self::Retry(_) | Self::Attach(_))
     }
 
     /// Returns `true` if the verb reads or writes whole logs.
@@ -208,12 +205,10 @@ impl Verb {
 
     /// Returns `true` if only the output of a program and errors are to be printed.
     pub(crate) const fn is_quiet(&self) -> bool {
-        matches!(
-            self,
-            Self::Run(Run { quiet: true, .. })
-                | Self::Resume(Resume { quiet: true, .. })
-                | Self::Retry(Retry { quiet: true, .. })
-        )
+        if let Self::Run(run) = self {
+            return run.quiet;
+        }
+        matches!(self, Self::Resume(Resume { quiet: true, .. }) | Self::Retry(Retry { quiet: true, .. }))
     }
 
     /// Returns the meaning of its exit codes: a verb that runs or awaits a program exits with the program's code.

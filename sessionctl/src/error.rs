@@ -6,6 +6,7 @@ use std::io;
 use serde::Serialize;
 use sessionkit::manager::StorageError;
 use sessionkit::runner::RunError;
+use sessionkit::worktree::{SessionWorktreeError, WorktreeError};
 use sessionkit::{ErrorCode, SessionError, SessionId, StoreUrl, text::visible};
 
 use crate::config::ConfigError;
@@ -177,6 +178,31 @@ impl From<RunError> for Failure {
             RunError::NoProgram { id } => {
                 Self::chain(error.code(), &error).about(id).next(&["show", &id.to_string()])
             }
+            RunError::Place { session, ref error } => {
+                let id = session.to_string();
+                let failure = Self::chain(error.code, error).about(session);
+                if error.code == ErrorCode::WorktreeGone {
+                    failure.next(&["worktree", "restore", &id])
+                } else {
+                    failure.next(&["why", &id])
+                }
+            }
+            error => Self::chain(error.code(), &error),
+        }
+    }
+}
+
+impl From<WorktreeError> for Failure {
+    fn from(error: WorktreeError) -> Self {
+        Self::chain(error.code(), &error)
+    }
+}
+
+impl From<SessionWorktreeError> for Failure {
+    fn from(error: SessionWorktreeError) -> Self {
+        match error {
+            SessionWorktreeError::Session(error) => error.into(),
+            SessionWorktreeError::Worktree(error) => error.into(),
             error => Self::chain(error.code(), &error),
         }
     }

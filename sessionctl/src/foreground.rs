@@ -152,26 +152,40 @@ async fn start(
     job: &mut Option<Job>,
 ) -> std::result::Result<std::result::Result<Running, RunError>, i32> {
     let id = session.id();
-    let mut permit = Box::pin(runner.permit(session));
-    let permit = loop {
-        tokio::select! {
-            permit = &mut permit => break permit,
-            number = signals.next_stop() => return Err(number),
-            () = caller_disconnected(context) => return Err(SignalKind::hangup().as_raw_value()),
-            signal = next_job_signal(job) => job.iter_mut().for_each(|job| job.handle_before_start(signal)),
-        }
-    };
-    let permit = match permit {
+    let permit = match abandonable(context, signals, job, runner.permit(session)).await? {
         Ok(permit) => permit,
         Err(error) => return Ok(Err(error)),
     };
     for notice in permit.notices() {
         context.hint(notice, &[id], &["worktree", "ls"]);
     }
+    let set_up = runner.set_up(permit, command.command());
+    let permit = match abandonable(context, signals, job, set_up).await? {
+        Ok(permit) => permit,
+        Err(error) => return Ok(Err(error)),
+    };
     let mut started = Box::pin(runner.run_with(permit, command));
     loop {
         tokio::select! {
             started = &mut started => return Ok(started),
+            signal = next_job_signal(job) => job.iter_mut().for_each(|job| job.handle_before_start(signal)),
+        }
+    }
+}
+
+/// Waits for a part of a start. A signal that asks this process to end, whose number is the error, abandons it.
+async fn abandonable<T>(
+    context: &Context,
+    signals: &mut Signals,
+    job: &mut Option<Job>,
+    part: impl Future<Output = T>,
+) -> std::result::Result<T, i32> {
+    let mut part = std::pin::pin!(part);
+    loop {
+        tokio::select! {
+            done = &mut part => return Ok(done),
+            number = signals.next_stop() => return Err(number),
+            () = caller_disconnected(context) => return Err(SignalKind::hangup().as_raw_value()),
             signal = next_job_signal(job) => job.iter_mut().for_each(|job| job.handle_before_start(signal)),
         }
     }

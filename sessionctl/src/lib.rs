@@ -21,6 +21,7 @@
 
 mod advice;
 mod allocator;
+mod approval;
 mod args;
 mod attachable_terminals;
 mod config;
@@ -43,6 +44,7 @@ mod quoting;
 mod render;
 mod reproduction;
 mod rerun;
+mod session_worktree;
 mod signal_mask;
 mod signals;
 mod similar;
@@ -129,16 +131,16 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         system_limits::check()?;
     }
     match verb {
-        Verb::Run(args) => verb::run::run(args, context).await,
+        Verb::Run(args) => Box::pin(verb::run::run(args, context)).await,
         Verb::Ls(args) => verb::ls::run(args, context).await,
         Verb::Show(args) => verb::show::run(args, context).await,
-        Verb::Why(args) => verb::why::run(args, context).await,
+        Verb::Why(args) => Box::pin(verb::why::run(args, context)).await,
         Verb::Wait(args) => verb::wait::run(args, context).await,
         Verb::Attach(args) => verb::attach::run(args, context).await,
         Verb::Input(args) => verb::input::run(args, context).await,
         Verb::Signal(args) => verb::signal::run(args, context).await,
         Verb::Pause(args) => verb::pause::run(args, context).await,
-        Verb::Retry(args) => verb::retry::run(args, context).await,
+        Verb::Retry(args) => Box::pin(verb::retry::run(args, context)).await,
         Verb::Gc(args) => verb::gc::run(args, context).await,
         Verb::Rm(args) => verb::rm::run(args, context).await,
         Verb::Export(args) => verb::export::run(args, context).await,
@@ -149,7 +151,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Events(args) => verb::events::run(args, context).await,
         Verb::Logs(args) => verb::logs::run(args, context).await,
         Verb::Cancel(args) => verb::cancel::run(args, context).await,
-        Verb::Resume(args) => verb::resume::run(args, context).await,
+        Verb::Resume(args) => Box::pin(verb::resume::run(args, context)).await,
         Verb::Recover(args) => verb::recover::run(args, context).await,
         Verb::Verify(args) => verb::verify::run(args, context).await,
         Verb::Report(args) => verb::report::run(args, context).await,

@@ -13,12 +13,15 @@
 //! #[sessionkit::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let store = sessionkit::open_store("file:.sessions").await?;
-//!     let config = SessionConfig::new("agent").worktree("fix-login", WorktreeConfig::new("/src/project"));
+//!     let config = SessionConfig::new("agent").worktree("fix-login", WorktreeConfig::new("project"));
 //!     let mut running = store.runner()?.spawn(config, Command::new("agent").arg("fix the login")).await?;
 //!     running.wait().await?;
 //!     Ok(())
 //! }
 //! ```
+
+mod error;
+mod set_up;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,10 +31,15 @@ use session_core::backend::blocking;
 use session_core::chrono::DateTime;
 use session_core::text::is_unsafe_char;
 use session_core::{
-    ErrorCode, ExecutionMode, PersistedSession, Session, SessionError, SessionEvent, SessionFilter,
-    SessionId, SessionManager, SessionWorktree, Timestamp, WorktreeConfig, WorktreePlan,
+    ExecutionMode, PersistedSession, Session, SessionError, SessionEvent, SessionFilter, SessionId,
+    SessionManager, SessionWorktree, Timestamp, WorktreeConfig, WorktreePlan,
 };
-use session_runner::{Place, Workplace, WorkplaceError};
+use session_runner::{Place, SetUp, Workplace, WorkplaceError};
+
+pub use self::error::SessionWorktreeError;
+
+use self::error::chain;
+use self::set_up::WorktreeSetUp;
 
 pub use session_worktree::{
     Base, BranchOutcome, CreationPlan, EntryState, Git, IncludedFiles, NewWorktree, Pin, RecordedWorktree,
@@ -57,29 +65,6 @@ const GIT_VARIABLES: [&str; 8] = [
     "GIT_NAMESPACE",
     "GIT_PREFIX",
 ];
-
-/// The reason why a session has no worktree to work in, or why that is not removed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum SessionWorktreeError {
-    /// The session could not be read or written.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// The worktree.
-    #[error(transparent)]
-    Worktree(#[from] WorktreeError),
-}
-
-impl SessionWorktreeError {
-    /// Returns the stable error code.
-    #[must_use]
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::Session(error) => error.code(),
-            Self::Worktree(error) => error.code(),
-        }
-    }
-}
 
 type Result<T, E = SessionWorktreeError> = std::result::Result<T, E>;
 
@@ -240,11 +225,6 @@ impl Workplace for WorktreeWorkplace {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let errors = std::iter::successors(Some(error), |error| error.source());
-    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 impl WorktreeWorkplace {
     pub(crate) fn new(manager: Arc<dyn SessionManager>) -> Self {
         Self { manager }
@@ -319,9 +299,10 @@ async fn create(
     config: &WorktreeConfig,
     planned: Option<WorktreePlan>,
 ) -> Result<Entered> {
-    let name = match &session.config().mode {
-        ExecutionMode::Worktree { name } => name.clone(),
-        _ => session.head().name,
+    let name = if let ExecutionMode::Worktree { name } = &session.config().mode {
+        name.clone()
+    } else {
+        session.head().name
     };
     if let Some(plan) = planned {
         let (worktrees_, creation) = (worktrees.clone(), to_creation(session.id(), &plan));
@@ -359,10 +340,9 @@ async fn complete(
     let from =
         plan.base_branch.as_ref().map_or_else(|| commit.clone(), |branch| format!("{branch} ({commit})"));
     let path = worktree.path().display();
-    let mut notices = vec![format!(
-        "created the worktree {path} on branch {}, from {from} of {}",
-        plan.branch, plan.base_at
-    )];
+    let time = plan.base_at.to_utc().format("%Y-%m-%d %H:%M UTC");
+    let mut notices =
+        vec![format!("created the worktree {path} on branch {}, from {from} of {time}", plan.branch)];
     let skipped = |(path, reason): (PathBuf, String)| format!("{} was not copied: {reason}", path.display());
     notices.extend(included.skipped.into_iter().map(skipped));
     if !unapproved.is_empty() {
@@ -379,7 +359,7 @@ fn place(
     worktrees: &Worktrees,
     worktree: &Worktree,
     config: &WorktreeConfig,
-    notices: Vec<String>,
+    mut notices: Vec<String>,
 ) -> Result<Place> {
     let root = worktree.path();
     let directory = config.dir.as_ref().map_or_else(|| root.to_owned(), |dir| root.join(dir));
@@ -396,7 +376,14 @@ fn place(
         set("PWD", directory.as_os_str()),
     ];
     variables.extend(GIT_VARIABLES.map(|name| (name.into(), None)));
-    Ok(Place { directory, variables, notices })
+    let set_up = config.setup.clone().map(|command| WorktreeSetUp::new(worktree.clone(), command));
+    if let Some(set_up) = &set_up
+        && !worktree.is_set_up_by(set_up.command())?
+    {
+        notices.push(format!("prepares it: {}", set_up.command()));
+    }
+    let set_up = set_up.map(|set_up| Arc::new(set_up) as Arc<dyn SetUp>);
+    Ok(Place { directory, variables, notices, set_up })
 }
 
 fn is_inside(directory: &Path, root: &Path) -> bool {

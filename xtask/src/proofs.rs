@@ -155,6 +155,12 @@ fn items(items: u64, kills: u64) -> Proof {
     proof("items", programs, "a recorded item ran again or is missing, or too many are unknown")
 }
 
+fn of_worktrees() -> Part {
+    let title = "lifetimes: 100 random lives of worktrees next to garbage collections (1,000 in a round)";
+    let (once, round) = (lifetimes(100), Some(lifetimes(1_000)));
+    Part { name: "lifetimes", title: title.to_owned(), once, round }
+}
+
 fn lifetimes(number: u64) -> Proof {
     let program = Program::test("session-worktree", "lifetimes", Seed::Variable("SESSION_WORKTREE_SEED"));
     let programs = vec![program.env("SESSION_WORKTREE_LIFETIMES", &number)];
@@ -222,6 +228,7 @@ fn whole_commands() -> Vec<Part> {
 
 fn parts() -> Vec<Part> {
     let mut parts = in_crates();
+    parts.push(of_worktrees());
     parts.extend(whole_commands());
     parts
 }
@@ -287,12 +294,6 @@ fn in_crates() -> Vec<Part> {
             "terminals: 60 terminals closed, and viewers and owners killed, at random moments",
             terminals(60),
             Some(terminals(300)),
-        ),
-        part(
-            "lifetimes",
-            "lifetimes: 100 random lives of worktrees next to garbage collections (1,000 in a round)",
-            lifetimes(100),
-            Some(lifetimes(1_000)),
         ),
         part(
             "memory",

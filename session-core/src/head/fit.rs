@@ -4,8 +4,9 @@
 use serde::Serialize as _;
 
 use super::{Head, WorktreePlace};
-use crate::limits::HEAD_BYTES;
+use crate::limits::{HEAD_BYTES, HEAD_ID, HEAD_TEXT};
 use crate::machine::{Requests, SessionState};
+use crate::owner::Owner;
 use crate::text::cut;
 
 /// A head with less text than this is within the limit, whatever its numbers are.
@@ -37,6 +38,29 @@ impl Head {
                 return;
             }
         }
+    }
+
+    /// Cuts the texts of the lifecycle.
+    pub(super) fn shorten_lifecycle(&mut self) {
+        let lifecycle = &mut self.lifecycle;
+        lifecycle.owner = lifecycle.owner.as_ref().map(Owner::shortened);
+        match &mut lifecycle.state {
+            SessionState::Created | SessionState::Running { .. } => {}
+            SessionState::Paused { reason } => *reason = reason.shortened(HEAD_TEXT),
+            SessionState::Completed { summary } => *summary = summary.shortened(HEAD_TEXT),
+            SessionState::Failed { error } => *error = error.shortened(HEAD_TEXT),
+            SessionState::Cancelled { reason } => *reason = cut(reason, HEAD_TEXT),
+        }
+        let Requests { pause, resume, cancel, answer: _ } = &mut lifecycle.requests;
+        if let Some(pause) = pause {
+            pause.reason = cut(&pause.reason, HEAD_TEXT);
+            pause.by = cut(&pause.by, HEAD_ID);
+        }
+        if let Some(cancel) = cancel {
+            cancel.reason = cut(&cancel.reason, HEAD_TEXT);
+            cancel.by = cut(&cancel.by, HEAD_ID);
+        }
+        *resume = resume.as_deref().map(|by| cut(by, HEAD_ID));
     }
 
     /// Returns the number of bytes that the texts take at most, the labels included.

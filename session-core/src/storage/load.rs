@@ -27,10 +27,11 @@ where
     }
     let (mut worktree, mut planned_worktree) = (None, None);
     if let Some(place) = &head.place {
-        match event(storage, id, place.revision).await? {
-            SessionEvent::WorktreeMade { worktree: made } => worktree = Some(*made),
-            SessionEvent::WorktreeIntended { plan } => planned_worktree = Some(*plan),
-            _ => {}
+        let recorded = event(storage, id, place.revision).await?;
+        if let SessionEvent::WorktreeMade { worktree: made } = recorded {
+            worktree = Some(*made);
+        } else if let SessionEvent::WorktreeIntended { plan } = recorded {
+            planned_worktree = Some(*plan);
         }
     }
     let state = full_state(storage, &head).await?;

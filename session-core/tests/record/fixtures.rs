@@ -491,6 +491,7 @@ fn worktree() -> Vec<SessionEvent> {
     let mut wanted = WorktreeConfig::new(repository);
     wanted.base = Some("default".to_owned());
     (wanted.mark, wanted.dir) = (Some("7d793037a0760186574b0282f2f435e7".to_owned()), Some("web".into()));
+    wanted.setup = Some("npm ci".to_owned());
     let config = SessionConfig::new("command").name("fix").worktree("fix", wanted);
     let path = OsString::from_vec(b"/srv/caf\xe9.worktrees/fix-2".to_vec());
     let base = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";

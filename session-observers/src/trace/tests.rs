@@ -73,7 +73,7 @@ fn context() -> EventContext {
 }
 
 fn plan() -> WorktreePlan {
-    WorktreePlan::new("/work/p.worktrees/fix\u{1b}", "feature/fix", "c0ffee", context().at)
+    WorktreePlan::new("/srv/p.worktrees/fix\u{1b}", "feature/fix", "c0ffee", context().at)
 }
 
 fn line(level: Level, fields: &[(&'static str, &str)]) -> Line {
@@ -239,13 +239,11 @@ fn items_and_waits_are_logged_without_items_and_answers() {
         ),
         (
             SessionEvent::WorktreeIntended { plan: Box::new(plan()) },
-            r"/work/p.worktrees/fix\u{1b} on branch feature/fix",
+            r"/srv/p.worktrees/fix\u{1b} on branch feature/fix",
         ),
         (
-            SessionEvent::WorktreeMade {
-                worktree: Box::new(plan().made("/work/p/.git/worktrees/fix", "a1")),
-            },
-            r"/work/p.worktrees/fix\u{1b} on branch feature/fix",
+            SessionEvent::WorktreeMade { worktree: Box::new(plan().made("/srv/p/.git/worktrees/fix", "a1")) },
+            r"/srv/p.worktrees/fix\u{1b} on branch feature/fix",
         ),
         (SessionEvent::SleepEnded { start: 3, passed: true }, "its wake-up time has passed"),
         (SessionEvent::SleepEnded { start: 3, passed: false }, "the process that waited has gone"),

@@ -4,6 +4,7 @@ use session_core::backend::HeldSessionLock;
 use session_core::{ErrorCode, Evidence, Failure, FailureCause, RequestHandling, Session, SessionError};
 
 use super::{Runner, check_supervisor};
+use crate::command::Command;
 use crate::exit::launch_failure;
 use crate::prepared::PreparedCommand;
 use crate::run_error::RunError;
@@ -68,6 +69,19 @@ impl Runner {
         Ok(RunPermit { session, lock, place })
     }
 
+    /// Runs the set-up of the place, if it has one that has not succeeded there, with the output and the umask of the program's
+    /// command. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// [`RunError::Place`] if it fails; then the session has failed. `CANCELLED`; `FENCED`.
+    pub async fn set_up(&self, permit: RunPermit, command: &Command) -> Result<RunPermit, RunError> {
+        let RunPermit { session, lock, place } = &permit;
+        if let Some(place) = place {
+            self.set_up_place(session, lock.as_ref(), place, command).await?;
+        }
+        Ok(permit)
+    }
+
     async fn place(&self, session: &Session) -> Result<Option<Place>, RunError> {
         let prepared = match &self.workplace {
             Some(workplace) => tokio::select! {
@@ -90,12 +104,22 @@ impl Runner {
             Ok(place) => return Ok(place),
             Err(error) => error,
         };
+        let error = self.refuse(session, error).await?;
+        Err(RunError::Place { session: session.id(), error })
+    }
+
+    /// Records that a place cannot be used.
+    pub(super) async fn refuse(
+        &self,
+        session: &Session,
+        error: WorkplaceError,
+    ) -> Result<WorkplaceError, SessionError> {
         if error.may_return {
             session.interrupt(Evidence::Shutdown).await?;
         } else {
             session.fail(Failure::new(FailureCause::Spawn, error.to_string())).await?;
         }
-        Err(RunError::Place { session: session.id(), error })
+        Ok(error)
     }
 
     /// Runs a program like [`run`](Self::run), without a wait for former runs.
@@ -139,7 +163,7 @@ impl Runner {
     }
 }
 
-async fn cancelled(session: &Session) -> String {
+pub(super) async fn cancelled(session: &Session) -> String {
     let token = session.cancellation();
     token.cancelled().await;
     token.reason().unwrap_or_default()

@@ -61,6 +61,7 @@ pub(crate) struct Pause {
     pub(crate) reason: String,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent options of the command line")]
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl retry nightly\n\n\
     Creates a new session with the same command, directory, name and labels, and runs it in the foreground, as with \

@@ -255,9 +255,10 @@ mod tests {
             command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
         #[expect(clippy::wildcard_enum_match_arm, reason = "a caller that names another verb is wrong")]
         match parsed.unwrap().verb {
-            Verb::Run(Run { terminals, .. })
-            | Verb::Resume(Resume { terminals, .. })
-            | Verb::Retry(crate::args::Retry { terminals, .. }) => terminals.resolve(&config),
+            Verb::Run(run) => run.terminals.resolve(&config),
+            Verb::Resume(Resume { terminals, .. }) | Verb::Retry(crate::args::Retry { terminals, .. }) => {
+                terminals.resolve(&config)
+            }
             other => panic!("not a verb that runs a program: {other:?}"),
         }
     }

@@ -18,6 +18,16 @@ pub(crate) struct WorktreeOptions {
     /// Commit that it starts at: a revision, `default` for the default branch, `head` for the one that is checked out
     #[arg(long, value_name = "REF", requires = "worktree", default_value = "head")]
     pub(crate) base: String,
+    /// Command that prepares a new worktree, run with `sh -c` before the program until it has succeeded there once [default: that
+    /// of the repository's `.sessionctl.toml`, once it was approved]
+    #[arg(long, value_name = "CMD", requires = "worktree")]
+    pub(crate) setup: Option<String>,
+    /// Prepare nothing
+    #[arg(long, requires = "worktree", conflicts_with = "setup")]
+    pub(crate) no_setup: bool,
+    /// Approve the set-up of the repository's `.sessionctl.toml`
+    #[arg(long, requires = "worktree", conflicts_with_all = ["setup", "no_setup"])]
+    pub(crate) yes: bool,
     /// Directory inside the worktree in which the program runs
     #[arg(long = "in", value_name = "SUBDIR", requires = "worktree")]
     pub(crate) dir: Option<PathBuf>,

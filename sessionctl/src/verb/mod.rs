@@ -48,7 +48,7 @@ use crate::error::{Failure, Result};
 use crate::status::{Status, status};
 use crate::store_trust::strangers;
 use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
-use crate::{json, render, waits};
+use crate::{json, render, session_worktree, waits};
 
 fn now() -> Timestamp {
     SystemClock.now()
@@ -142,7 +142,7 @@ pub(crate) async fn print_session_with(
     } else {
         let mut page =
             render::session(&session, liveness.as_ref(), terminals.viewed(&session.head), now(), term);
-        if let Some(sentence) = worktree::describe(&session).await {
+        if let Some(sentence) = session_worktree::describe(&session).await {
             page.push_str(&render::worktree(&sentence, term));
         }
         if let Some(waits) = waits {

@@ -15,7 +15,7 @@ use crate::foreground;
 use crate::reproduction::Reproduction;
 use crate::signals::Signals;
 use crate::viewer::{self, Plan, Viewing};
-use crate::{detach, hints, ids, signal_mask};
+use crate::{detach, hints, ids, session_worktree, signal_mask};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             .about(id)
             .next(&["resume", &id.to_string()]));
     }
-    super::worktree::made_worktree(&stored).await?;
+    session_worktree::made_worktree(&stored).await?;
     let recorded = stored.origin.as_ref().and_then(|origin| origin.terminal.as_deref());
     let mut plan = Plan::again(recorded, &args.terminals, args.detach, context)?;
     plan.use_last_size(&**manager, &stored).await?;

@@ -10,10 +10,10 @@ use crate::args::Retry;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::ids;
 use crate::reproduction::Reproduction;
 use crate::signals::Signals;
 use crate::viewer::{self, Plan, Viewing};
+use crate::{ids, session_worktree};
 
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let _terminal = args.terminals.resolve(&Config::load()?);
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
         context.hint(difference, &[id], &["show", &id.to_string()]);
     }
     if !args.new_worktree {
-        super::worktree::made_worktree(&ended).await?;
+        session_worktree::made_worktree(&ended).await?;
     }
     let mut config = ended.config.retry_of(id);
     if let Some(worktree) = &mut config.worktree {

@@ -18,9 +18,13 @@ use crate::foreground;
 use crate::signals::Signals;
 use crate::viewer::{self, Plan, Viewing};
 use crate::worktree::{self, Worktree};
-use crate::{detach, hints, python};
+use crate::{approval, detach, hints, python};
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
+    if context.caller.is_none() && args.worktree.worktree.is_some() {
+        // A question needs the terminal of the person, which the owner may not have.
+        set_up(&args.worktree, &repository(&args.worktree)?).await?;
+    }
     if args.detach && context.caller.is_none() {
         return detach::start(context);
     }
@@ -129,16 +133,29 @@ async fn session_config(args: &Run, program: &OsStr) -> Result<SessionConfig> {
     })
 }
 
+/// Names the repository of a worktree.
+fn repository(options: &WorktreeOptions) -> Result<WorktreeConfig> {
+    let here = std::env::current_dir()
+        .map_err(|error| Failure::invalid(format!("the current directory cannot be read: {error}")))?;
+    Ok(WorktreeConfig::new(options.repo.as_ref().map_or_else(|| here.clone(), |repo| here.join(repo))))
+}
+
+/// Returns the command that prepares a worktree: the given one, else that of the repository, once it was approved.
+async fn set_up(options: &WorktreeOptions, wanted: &WorktreeConfig) -> Result<Option<String>> {
+    if options.no_setup || options.setup.is_some() {
+        return Ok(options.setup.clone());
+    }
+    let worktrees = trees::repository(wanted).await?;
+    approval::approved_setup(worktrees.repository().root(), options.yes)
+}
+
 /// Lets a session run in a worktree of its own: a new one, or the one of this name whose sessions have ended.
 async fn with_worktree(
     config: SessionConfig,
     name: &str,
     options: &WorktreeOptions,
 ) -> Result<SessionConfig> {
-    let here = std::env::current_dir()
-        .map_err(|error| Failure::invalid(format!("the current directory cannot be read: {error}")))?;
-    let mut wanted =
-        WorktreeConfig::new(options.repo.as_ref().map_or_else(|| here.clone(), |repo| here.join(repo)));
+    let mut wanted = repository(options)?;
     wanted.base = Some(options.base.clone()).filter(|base| base != "head");
     wanted.dir.clone_from(&options.dir);
     if options
@@ -150,6 +167,7 @@ async fn with_worktree(
     }
     let is_named = options.worktree.as_deref().is_some_and(|name| !name.is_empty());
     let name = if is_named { Slug::parse(name)? } else { Slug::from_text(name) };
+    wanted.setup = set_up(options, &wanted).await?;
     let worktrees = trees::repository(&wanted).await?;
     let root = worktrees.repository().root().to_owned();
     let existing = {

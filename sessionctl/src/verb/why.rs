@@ -16,7 +16,7 @@ use crate::render::{TimelineItem, page, timeline_item};
 use crate::status::{Status, status};
 use crate::step_summary::StepSummary;
 use crate::waits::{OpenQuestion, open_questions};
-use crate::{hints, ids, json};
+use crate::{hints, ids, json, session_worktree};
 
 /// Records read at a time.
 const PAGE: usize = 512;
@@ -70,7 +70,7 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let restarts = advice.runs_program() && !matches!(liveness, Some(Liveness::Alive));
     let mut verdict = describe(&session, status, &evidence, steps.as_ref(), now);
     verdict.push_str(&waits(head, status, &questions));
-    if let Some(sentence) = super::worktree::describe(&session).await {
+    if let Some(sentence) = session_worktree::describe(&session).await {
         let _ = write!(verdict, " Its worktree: {sentence}.");
     }
     if has_no_viewer && !status.is_lost() {

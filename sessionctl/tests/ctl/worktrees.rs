@@ -502,3 +502,118 @@ fn a_diff_shows_what_changed_since_the_base() {
     let shown = project.ctl(&["show", "fix"]).exits(0).stdout;
     assert!(shown.contains("1 ahead, 1 changed +1 -0, 1 untracked"), "{shown}");
 }
+
+/// Prints `set up`, and leaves a trace.
+const SET_UP: &str = "echo set up; echo once >> prepared";
+
+#[test]
+fn a_set_up_runs_once_in_each_worktree_before_the_program() {
+    let project = Project::new();
+    let run = ["run", "--worktree=fix", "--setup", SET_UP, "--", "sh", "-c", "cat prepared; exit 1"];
+    let ran = project.ctl(&run).exits(1);
+    assert_eq!(ran.stdout, "set up\nonce\n");
+    let id = project.fixture.show("fix")["id"].as_str().unwrap().to_owned();
+    assert_eq!(project.ctl(&["logs", &id]).exits(0).stdout, "set up\nonce\n");
+    let steps = project.json(&["steps", &id]);
+    assert_eq!(
+        (&steps["steps"][0]["name"], &steps["steps"][0]["state"]),
+        (&"setup".into(), &"completed".into())
+    );
+    let kinds = project.kinds(&id);
+    let place = |kind: &str| kinds.iter().position(|found| found == kind).unwrap();
+    assert!(
+        place("worktree_made") < place("step_started") && place("step_completed") < place("command_executed")
+    );
+    assert_eq!(project.ctl(&["retry", &id]).exits(1).stdout, "once\n");
+    assert_eq!(project.ctl(&["retry", "--fresh", &id]).exits(1).stdout, "once\n");
+    assert_eq!(project.ctl(&["retry", "--new-worktree", &id]).exits(1).stdout, "set up\nonce\n");
+}
+
+#[test]
+fn a_failed_set_up_ends_the_session_and_keeps_the_worktree() {
+    let project = Project::new();
+    let set_up = "echo broken >&2; test -e fixed || exit 3";
+    let ran = project.ctl(&["run", "--worktree=fix", "--setup", set_up, "--", "echo", "program"]).exits(125);
+    assert!(ran.stderr.contains("broken") && ran.stderr.contains("exited with code 3"), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+    let shown = project.fixture.show("fix");
+    assert_eq!((&shown["state"], &shown["error"]["cause"]), (&"failed".into(), &"spawn".into()));
+    fs::write(project.tree("fix").join("fixed"), "").unwrap();
+    assert_eq!(project.ctl(&["retry", "fix"]).exits(0).stdout, "program\n");
+    assert_eq!(project.git(&["worktree", "list"]).lines().count(), 2);
+}
+
+/// Starts a session whose set-up sleeps in two processes, and waits until both are there.
+fn start_set_up(project: &Project) -> Child {
+    let set_up = "test -e again && exit; sleep 1000 & : > started; sleep 1000";
+    let mut command =
+        project.command(&["run", "-q", "--worktree=fix", "--setup", set_up, "--", "echo", "program"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the set-up has started", || project.tree("fix/started").exists());
+    child
+}
+
+fn nothing_works_in(project: &Project) {
+    eventually("no process of the set-up is left", || {
+        project.json(&["worktree", "ls"])[0]["processes"].as_array().unwrap().is_empty()
+    });
+}
+
+#[test]
+fn a_set_up_is_cancelled_with_its_processes() {
+    let project = Project::new();
+    let mut child = start_set_up(&project);
+    project.ctl(&["cancel", "fix"]).exits(0);
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(project.fixture.show("fix")["state"], "cancelled");
+    assert_eq!(project.json(&["worktree", "ls"])[0]["processes"], serde_json::json!([]));
+}
+
+#[test]
+fn an_interrupted_set_up_runs_again() {
+    for signal in ["KILL", "TERM"] {
+        let project = Project::new();
+        let mut child = start_set_up(&project);
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
+        child.wait().unwrap();
+        nothing_works_in(&project);
+        fs::write(project.tree("fix/again"), "").unwrap();
+        assert_eq!(project.ctl(&["resume", "fix"]).exits(0).stdout, "program\n", "{signal}");
+    }
+}
+
+#[test]
+fn the_set_up_of_a_repository_needs_approval() {
+    let project = Project::new();
+    let state = project.fixture.dir.path().join("state");
+    let run = |args: &[&str]| {
+        let mut command = project.command(&[&["run", "--worktree"], args, &["--", "true"]].concat());
+        command.env("XDG_STATE_HOME", &state);
+        support::run(command)
+    };
+    let file = project.repo().join(".sessionctl.toml");
+    fs::write(&file, "[worktree]\nsetup = \"echo asked\"\n").unwrap();
+    let refused = run(&[]).exits(2);
+    assert!(
+        refused.stderr.contains("`echo asked`") && refused.stderr.contains("--yes"),
+        "{}",
+        refused.stderr
+    );
+    assert!(project.sessions().is_empty());
+    assert_eq!(run(&["--no-setup"]).exits(0).stdout, "");
+    assert_eq!(run(&["--setup", "echo mine"]).exits(0).stdout, "mine\n");
+    assert_eq!(run(&["--yes"]).exits(0).stdout, "asked\n");
+    // It was approved, also for a process without a terminal.
+    assert_eq!(run(&[]).exits(0).stdout, "asked\n");
+    fs::write(&file, "[worktree]\nsetup = \"echo other\"\n").unwrap();
+    run(&[]).exits(2);
+    for wrong in ["[worktree]\nset-up = \"x\"\n", "[worktree\n", "setup = \"x\"\n"] {
+        fs::write(&file, wrong).unwrap();
+        let refused = run(&["--yes"]).exits(2);
+        assert!(refused.stderr.contains(".sessionctl.toml"), "{wrong}: {}", refused.stderr);
+    }
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
+    run(&[]).exits(0);
+}

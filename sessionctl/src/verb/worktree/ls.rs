@@ -8,12 +8,13 @@ use sessionkit::log::Timestamp;
 use sessionkit::worktree::{EntryState, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees};
 use sessionkit::{Head, SessionFilter, SessionId};
 
-use super::{changes, open};
+use super::target::open;
 use crate::args::Repo;
 use crate::context::Context;
 use crate::error::Result;
 use crate::json::{self, SCHEMA};
 use crate::render::{Table, age, short, size};
+use crate::session_worktree::changes;
 use crate::verb::{now, status_of};
 
 /// A worktree, as JSON.
@@ -158,7 +159,7 @@ fn with_status(row: Row, status: &WorktreeStatus, has_base: bool) -> Row {
         clean: Some(status.is_clean()),
         operation: status.operation,
         processes: status.processes.clone(),
-        changes: changes::of(status),
+        changes: changes(status),
         ..row
     }
 }

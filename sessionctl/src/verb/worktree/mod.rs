@@ -1,27 +1,23 @@
 //! `worktree`: lists, removes and restores the git worktrees of sessions.
 
-mod changes;
 mod ls;
 mod target;
 mod upkeep;
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use sessionkit::backend::blocking;
 use sessionkit::chrono::DateTime;
 use sessionkit::log::Timestamp;
 use sessionkit::text::visible;
-use sessionkit::worktree::{
-    self, BranchOutcome, EntryState, RemoveOptions, RemovedWorktree, TrashEntry, Worktrees,
-};
+use sessionkit::worktree::{self, BranchOutcome, EntryState, RemoveOptions, RemovedWorktree, TrashEntry};
 use sessionkit::{ErrorCode, SessionId};
 
-pub(crate) use self::target::made_worktree;
-pub(crate) use self::upkeep::{describe, has_one, recover, remove_with};
+pub(crate) use self::upkeep::{has_one, recover, remove_with};
 
-use self::target::Target;
+use self::target::{Target, nothing_kept};
 use crate::args::{Diff, One, Purge, Restore, RmWorktree, Snapshots, WorktreeAction};
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -39,16 +35,6 @@ pub(crate) async fn run(action: &WorktreeAction, context: &Context) -> Result<u8
         WorktreeAction::Purge(args) => purge(args, context).await,
         WorktreeAction::Unlock(args) => unlock(args, context).await,
     }
-}
-
-/// Opens the repository of a directory.
-async fn open(dir: Option<&Path>) -> Result<Worktrees> {
-    let dir = match dir {
-        Some(dir) => dir.to_owned(),
-        None => std::env::current_dir()
-            .map_err(|error| Failure::invalid(format!("the current directory cannot be read: {error}")))?,
-    };
-    Ok(blocking(move || Worktrees::new(dir)).await?)
 }
 
 #[derive(Serialize)]
@@ -343,11 +329,6 @@ async fn purge(args: &Purge, context: &Context) -> Result<u8> {
         .next(&["worktree", "purge", "--all", &session]))
 }
 
-fn nothing_kept(target: &Target) -> Failure {
-    let text = format!("nothing of a worktree of session {} is in the trash", target.session);
-    Failure::new(ErrorCode::NotFound, text).about(target.session).next(&["worktree", "ls"])
-}
-
 async fn unlock(args: &One, context: &Context) -> Result<u8> {
     let target = Target::find(context, &args.id, args.repo.repo.as_deref()).await?;
     let (worktrees, worktree) = (target.worktrees.clone(), target.locate().await?);
@@ -355,27 +336,4 @@ async fn unlock(args: &One, context: &Context) -> Result<u8> {
     blocking(move || worktrees.unlock(&worktree)).await?;
     print_path(context, target.session, &path)?;
     Ok(0)
-}
-
-impl From<worktree::WorktreeError> for Failure {
-    fn from(error: worktree::WorktreeError) -> Self {
-        Self::chain(error.code(), &error)
-    }
-}
-
-impl From<worktree::SessionWorktreeError> for Failure {
-    fn from(error: worktree::SessionWorktreeError) -> Self {
-        match error {
-            worktree::SessionWorktreeError::Session(error) => error.into(),
-            worktree::SessionWorktreeError::Worktree(error) => error.into(),
-            error => Self::chain(error.code(), &error),
-        }
-    }
-}
-
-/// Returns the directory for a worktree from a snapshot.
-fn next_to(path: &Path, number: u64) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".snapshot-{number}"));
-    path.with_file_name(name)
 }

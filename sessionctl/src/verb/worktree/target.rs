@@ -9,7 +9,6 @@ use sessionkit::worktree::{
 };
 use sessionkit::{ErrorCode, SessionId, Store};
 
-use super::{next_to, nothing_kept, open};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::ids;
@@ -19,7 +18,7 @@ pub(super) struct Target {
     pub(super) session: SessionId,
     pub(super) worktrees: Worktrees,
     store: Store,
-    /// As its log has it; `None` if the session is gone.
+    /// The record in its log; `None` if the session is gone.
     made: Option<SessionWorktree>,
 }
 
@@ -144,8 +143,8 @@ impl Target {
 
     /// Returns the directory for a new worktree from a snapshot.
     pub(super) fn place_for(&self, to: Option<PathBuf>, number: u64) -> Result<PathBuf> {
-        let beside = self.made.as_ref().map(|made| next_to(&made.plan.path, number));
-        to.or(beside).ok_or_else(|| Failure::invalid("say where it is to be created: --to DIR"))
+        let next = self.made.as_ref().map(|made| next_to(&made.plan.path, number));
+        to.or(next).ok_or_else(|| Failure::invalid("say where it is to be created: --to DIR"))
     }
 
     /// Moves its worktree into the trash.
@@ -172,14 +171,25 @@ pub(super) fn refusal(error: worktree::SessionWorktreeError) -> Failure {
     Failure::from(error)
 }
 
-/// Returns a session's worktree in its place; `None` if it has none.
-///
-/// # Errors
-/// `WORKTREE_GONE`, with the command that restores it.
-pub(crate) async fn made_worktree(stored: &PersistedSession) -> Result<Option<Worktree>> {
-    let Some(made) = &stored.worktree else { return Ok(None) };
-    let (recorded, id) = (worktree::recorded(made), stored.head.id);
-    let found = blocking(move || recorded.locate()).await;
-    let failed = |error| Failure::from(error).about(id).next(&["worktree", "restore", &id.to_string()]);
-    found.map(Some).map_err(failed)
+/// Opens the repository of a directory.
+pub(super) async fn open(dir: Option<&Path>) -> Result<Worktrees> {
+    let dir = match dir {
+        Some(dir) => dir.to_owned(),
+        None => std::env::current_dir()
+            .map_err(|error| Failure::invalid(format!("the current directory cannot be read: {error}")))?,
+    };
+    Ok(blocking(move || Worktrees::new(dir)).await?)
+}
+
+/// Creates the failure of asking for what was never removed.
+pub(super) fn nothing_kept(target: &Target) -> Failure {
+    let text = format!("nothing of a worktree of session {} is in the trash", target.session);
+    Failure::new(ErrorCode::NotFound, text).about(target.session).next(&["worktree", "ls"])
+}
+
+/// Returns the directory for a worktree from a snapshot.
+fn next_to(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".snapshot-{number}"));
+    path.with_file_name(name)
 }

@@ -1,5 +1,5 @@
-//! What other verbs do with worktrees: `rm` removes them, `gc` leaves their sessions, `recover` completes what was
-//! interrupted, `show` and `why` describe them.
+//! The work on worktrees of other verbs: `rm` removes them, `gc` leaves their sessions, `recover` completes what was
+//! interrupted.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,16 +7,14 @@ use std::path::PathBuf;
 use sessionkit::backend::blocking;
 use sessionkit::log::{PersistedSession, WorktreeConfig};
 use sessionkit::manager::Liveness;
-use sessionkit::worktree::{
-    self, RecoveredCreation, RecoveredEntry, RemoveOptions, WorktreeError, WorktreeStatus, Worktrees,
-};
+use sessionkit::worktree::{self, RecoveredCreation, RecoveredEntry, RemoveOptions, Worktrees};
 use sessionkit::{Head, SessionFilter, SessionId, SessionManager};
 
 use super::target::refusal;
-use super::{changes, made_worktree};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::short;
+use crate::session_worktree::made_worktree;
 use crate::verb;
 
 /// Moves the worktree of a session that is about to be removed into the trash, unless another session has it, too.
@@ -131,28 +129,4 @@ async fn recover_trash(context: &Context, worktrees: Worktrees) -> Result<()> {
         context.hint(&format!("{text}, which was interrupted"), &[session], &["worktree", "ls"]);
     }
     failed.map_or(Ok(()), Err)
-}
-
-/// Describes the worktree of a session for people: what it would lose, or why it is not there. `None` if it has none.
-pub(crate) async fn describe(stored: &PersistedSession) -> Option<String> {
-    let made = stored.worktree.as_ref()?;
-    Some(match status(stored).await {
-        Ok(status) => {
-            let branch = match &status.branch {
-                Some(branch) if *branch == made.plan.branch => String::new(),
-                Some(branch) => format!("on branch {branch} now, "),
-                None => "on no branch now, ".to_owned(),
-            };
-            format!("{branch}{}", changes::of(&status))
-        }
-        Err(failure) => failure.message().unwrap_or_default().to_owned(),
-    })
-}
-
-async fn status(stored: &PersistedSession) -> Result<WorktreeStatus> {
-    let gone = || Failure::invalid("it has none");
-    let (config, made) = stored.config.worktree.as_ref().zip(stored.worktree.as_ref()).ok_or_else(gone)?;
-    let found = made_worktree(stored).await?.ok_or_else(gone)?;
-    let (worktrees, base) = (worktree::repository(config).await?, made.plan.base.clone());
-    Ok(blocking(move || Ok::<_, WorktreeError>(worktrees.status(&found, Some(&base))?)).await?)
 }
