@@ -17,6 +17,7 @@ mod report;
 mod stats;
 mod steps;
 mod terminal;
+mod worktrees;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -97,6 +98,7 @@ const PARTS: &[Part] = &[
     ("terminal", |settings| {
         terminal::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)
     }),
+    ("worktrees", |settings| worktrees::times(&settings.folder, settings.rounds)),
 ];
 
 /// The argument of a child process that only measures its memory.

@@ -7,6 +7,7 @@ use session_core::SessionId;
 use crate::error::{Result, WorktreeError};
 use crate::files;
 use crate::git::Unapproved;
+use crate::leftover;
 use crate::registration::{Registration, lock_reason};
 use crate::repository::{Repository, RepositoryLock};
 use crate::slug::Slug;
@@ -221,15 +222,7 @@ fn roll_back(repository: &Repository, plan: &CreationPlan) -> Result<RecoveredCr
             && registration.mark().ok().flatten().is_none()
     });
     if let Some(registration) = ours {
-        let entry =
-            repository.trash().join(format!("{}.creation.{}", plan.session, uuid::Uuid::new_v4().simple()));
-        files::create_dir(&entry)?;
-        // First the directory: as long as its registration is there, an interrupted recovery is repeated.
-        if files::exists(&plan.path) {
-            let kept = files::trash_place(&entry, &plan.path)?;
-            files::move_dir(&plan.path, &kept)?;
-        }
-        files::move_dir(&registration.dir, &entry.join("registration"))?;
+        leftover::move_to_trash(repository, &registration, &plan.path, plan.session)?;
         rolled_back = RecoveredCreation::RolledBack;
     } else if plan.path.is_dir() && std::fs::remove_dir(&plan.path).is_ok() {
         // Empty: git had created nothing else.

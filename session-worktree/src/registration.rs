@@ -120,6 +120,11 @@ impl Registration {
     }
 }
 
+/// Returns the session in the reason of a lock, if it is one of ours.
+pub(crate) fn session_of_lock(reason: &str) -> Option<SessionId> {
+    reason.strip_prefix("session ")?.parse().ok()
+}
+
 /// Returns the reason with which a worktree of a session is locked.
 pub(crate) fn lock_reason(session: SessionId) -> String {
     format!("session {session}")

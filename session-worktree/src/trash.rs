@@ -14,6 +14,7 @@ use session_core::{Clock as _, SessionId, SystemClock, Timestamp};
 
 use crate::error::{IoContext as _, Result, WorktreeError};
 use crate::files;
+use crate::leftover::{self, Leftover};
 use crate::pin::{self, Pin};
 use crate::processes;
 use crate::registration::{Registration, lock_reason};
@@ -100,6 +101,8 @@ pub enum RecoveredEntry {
     Restored(Worktree),
     /// A deletion for good was completed.
     Purged(TrashEntry),
+    /// A worktree that had not been completed was moved into the trash.
+    RolledBack(Leftover),
     /// One that cannot be recovered now. The others were.
     Failed {
         /// The name of the entry.
@@ -293,7 +296,7 @@ pub(crate) fn restore(repository: &Repository, id: &str, to: Option<&Path>) -> R
 /// Completes or gives up what was interrupted. One entry that cannot be recovered does not keep the others.
 pub(crate) fn recover(repository: &Repository) -> Result<Vec<RecoveredEntry>> {
     let _lock = repository.lock()?;
-    let mut recovered = Vec::new();
+    let mut recovered: Vec<RecoveredEntry> = Vec::new();
     for id in ids(repository)? {
         let entry = read(repository, &id);
         match entry.and_then(|entry| entry.map_or(Ok(None), |entry| recover_entry(repository, entry))) {
@@ -301,6 +304,8 @@ pub(crate) fn recover(repository: &Repository) -> Result<Vec<RecoveredEntry>> {
             Err(error) => recovered.push(RecoveredEntry::Failed { id, reason: error.to_string() }),
         }
     }
+    // After the restorations: those complete their own.
+    recovered.extend(leftover::recover(repository)?.into_iter().map(RecoveredEntry::RolledBack));
     Ok(recovered)
 }
 

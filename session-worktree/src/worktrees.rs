@@ -1,15 +1,16 @@
 //! The worktrees of one repository.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use session_core::SessionId;
+use session_core::{SessionId, Timestamp};
 
 use crate::creation::{self, CreationPlan, NewWorktree, RecoveredCreation};
 use crate::error::{Result, WorktreeError};
 use crate::files;
 use crate::git::Git;
 use crate::include::{self, IncludedFiles};
+use crate::leftover::{self, Leftover};
 use crate::pin::{self, Pin};
 use crate::removal::RemoveOptions;
 use crate::repository::{Repository, RepositoryLock};
@@ -136,6 +137,7 @@ impl Worktrees {
         let mut sessions = snapshots::sessions(&self.repository)?;
         sessions.extend(self.list()?.iter().map(Worktree::session));
         sessions.extend(self.trash()?.iter().map(|entry| entry.session));
+        sessions.extend(self.leftovers()?.iter().map(|leftover| leftover.session));
         Ok(sessions)
     }
 
@@ -259,6 +261,48 @@ impl Worktrees {
     /// [`WorktreeError::NothingKept`]; files that cannot be deleted.
     pub fn purge(&self, id: &str, all: bool) -> Result<Option<u64>> {
         trash::purge(&self.repository, id, all)
+    }
+
+    /// Returns the parts of worktrees that were never completed, in the trash.
+    ///
+    /// # Errors
+    /// If the trash cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<Leftover>> {
+        leftover::list(&self.repository)
+    }
+
+    /// Deletes the parts of a worktree that was never completed, and returns the bytes that this frees.
+    ///
+    /// # Errors
+    /// Files that cannot be deleted.
+    pub fn purge_leftover(&self, leftover: &Leftover) -> Result<u64> {
+        let _lock = self.lock()?;
+        leftover.purge(&self.repository)
+    }
+
+    /// Returns the bytes that the parts of a worktree that was never completed take on the disk.
+    #[must_use]
+    pub fn leftover_bytes(&self, leftover: &Leftover) -> u64 {
+        leftover.disk_bytes(&self.repository)
+    }
+
+    /// Deletes for good what was removed before a time and is complete in its snapshot, and parts of worktrees that were never
+    /// completed. Returns the directories that they had.
+    ///
+    /// # Errors
+    /// If the trash cannot be read; files that cannot be deleted.
+    pub fn purge_older(&self, before: Timestamp) -> Result<Vec<PathBuf>> {
+        let mut purged = Vec::new();
+        for entry in self.trash()?.into_iter().filter(|entry| entry.at < before) {
+            if self.purge(&entry.id, false)?.is_some() {
+                purged.push(entry.path);
+            }
+        }
+        for leftover in self.leftovers()?.into_iter().filter(|leftover| leftover.at < before) {
+            self.purge_leftover(&leftover)?;
+            purged.push(leftover.path);
+        }
+        Ok(purged)
     }
 
     /// Completes removals and restorations that were interrupted, or gives them up.

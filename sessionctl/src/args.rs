@@ -67,9 +67,12 @@ pub(crate) fn command() -> clap::Command {
         "Use this store: {} or {last} [default: $SESSIONCTL_STORE, else under the user's state directory]",
         urls.join(", ")
     );
-    Cli::command().mut_arg("store", |store| store.help(help)).mut_subcommand("config", |config| {
-        config.after_help(config::after_help()).arg_required_else_help(false)
-    })
+    Cli::command()
+        .mut_arg("store", |store| store.help(help))
+        .mut_subcommand("config", |config| {
+            config.after_help(config::after_help()).arg_required_else_help(false)
+        })
+        .mut_subcommand("worktree", |worktree| worktree.after_help(worktree::EXAMPLES))
 }
 
 /// A verb with its arguments.

@@ -157,7 +157,7 @@ async fn start(
         Err(error) => return Ok(Err(error)),
     };
     for notice in permit.notices() {
-        context.hint(notice, &[id], &["worktree", "ls"]);
+        context.hint(notice, &[id], &["show", &id.to_string()]);
     }
     let set_up = runner.set_up(permit, command.command());
     let permit = match abandonable(context, signals, job, set_up).await? {

@@ -2,9 +2,10 @@
 
 use sessionkit::backend::blocking;
 use sessionkit::log::PersistedSession;
-use sessionkit::worktree::{self, Worktree, WorktreeStatus};
+use sessionkit::worktree::{self, Worktree, WorktreeError, WorktreeStatus};
 
 use crate::error::{Failure, Result};
+use crate::render::size;
 
 /// Returns a session's worktree in its place; `None` if it has none.
 ///
@@ -22,24 +23,26 @@ pub(crate) async fn made_worktree(stored: &PersistedSession) -> Result<Option<Wo
 pub(crate) async fn describe(stored: &PersistedSession) -> Option<String> {
     let made = stored.worktree.as_ref()?;
     Some(match status(stored).await {
-        Ok(status) => {
+        Ok((status, bytes)) => {
             let branch = match &status.branch {
                 Some(branch) if *branch == made.plan.branch => String::new(),
                 Some(branch) => format!("on branch {branch} now, "),
                 None => "on no branch now, ".to_owned(),
             };
-            format!("{branch}{}", changes(&status))
+            format!("{branch}{}, {} on disk", changes(&status), size(bytes))
         }
         Err(failure) => failure.message().unwrap_or_default().to_owned(),
     })
 }
 
-async fn status(stored: &PersistedSession) -> Result<WorktreeStatus> {
+/// Returns the state of a session's worktree, and the bytes that it takes on the disk.
+async fn status(stored: &PersistedSession) -> Result<(WorktreeStatus, u64)> {
     let gone = || Failure::invalid("it has none");
     let (config, made) = stored.config.worktree.as_ref().zip(stored.worktree.as_ref()).ok_or_else(gone)?;
     let found = made_worktree(stored).await?.ok_or_else(gone)?;
     let (worktrees, base) = (worktree::repository(config).await?, made.plan.base.clone());
-    Ok(blocking(move || worktrees.status(&found, Some(&base))).await?)
+    let read = move || Ok((worktrees.status(&found, Some(&base))?, worktrees.disk_bytes(&found)));
+    blocking(read).await.map_err(|error: WorktreeError| Failure::from(error))
 }
 
 /// Describes what would be lost with a worktree, as in `2 ahead, 3 changed +10 -2, 1 untracked`; `clean` if nothing would.

@@ -42,9 +42,9 @@ use self::error::chain;
 use self::set_up::WorktreeSetUp;
 
 pub use session_worktree::{
-    Base, BranchOutcome, CreationPlan, EntryState, Git, IncludedFiles, NewWorktree, Pin, RecordedWorktree,
-    RecoveredCreation, RecoveredEntry, RemoveOptions, RemovedWorktree, Repository, RepositoryLock, Slug,
-    Snapshot, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees,
+    Base, BranchOutcome, CreationPlan, EntryState, Git, IncludedFiles, Leftover, NewWorktree, Pin,
+    RecordedWorktree, RecoveredCreation, RecoveredEntry, RemoveOptions, RemovedWorktree, Repository,
+    RepositoryLock, Slug, Snapshot, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees,
 };
 
 /// The variable with the directory of the worktree.
@@ -168,8 +168,12 @@ pub async fn sessions_of(
     mark: &str,
 ) -> Result<Vec<session_core::Head>, SessionError> {
     let mut heads = manager.list_sessions(SessionFilter::all()).await?.heads;
-    heads.retain(|head| head.place.as_ref().is_some_and(|place| place.mark.as_deref() == Some(mark)));
+    heads.retain(|head| names(head, mark));
     Ok(heads)
+}
+
+fn names(head: &session_core::Head, mark: &str) -> bool {
+    head.place.as_ref().is_some_and(|place| place.mark.as_deref() == Some(mark))
 }
 
 /// Returns a session that works in the worktree with this mark, or may do so.
@@ -180,8 +184,8 @@ async fn live_session(
 ) -> Result<Option<SessionId>, SessionError> {
     use session_core::Liveness;
 
-    for head in sessions_of(manager, mark).await? {
-        if head.state().is_final() || Some(head.id) == except {
+    for head in manager.list_active_sessions().await?.heads {
+        if !names(&head, mark) || Some(head.id) == except {
             continue;
         }
         match manager.liveness(head.id).await? {

@@ -100,26 +100,28 @@ impl Runner {
             }),
             None => Ok(None),
         };
-        let error = match prepared {
-            Ok(place) => return Ok(place),
-            Err(error) => error,
-        };
-        let error = self.refuse(session, error).await?;
-        Err(RunError::Place { session: session.id(), error })
+        match prepared {
+            Ok(place) => Ok(place),
+            Err(error) => Err(self.refuse(session, error).await?),
+        }
     }
 
-    /// Records that a place cannot be used.
+    /// Records that a place cannot be used, and returns the error of the run. A cancellation comes first: it may be why.
     pub(super) async fn refuse(
         &self,
         session: &Session,
         error: WorkplaceError,
-    ) -> Result<WorkplaceError, SessionError> {
+    ) -> Result<RunError, SessionError> {
+        if let Some(reason) = session.cancellation().reason() {
+            session.cancel(reason.clone()).await?;
+            return Ok(SessionError::Cancelled { reason }.into());
+        }
         if error.may_return {
             session.interrupt(Evidence::Shutdown).await?;
         } else {
             session.fail(Failure::new(FailureCause::Spawn, error.to_string())).await?;
         }
-        Ok(error)
+        Ok(RunError::Place { session: session.id(), error })
     }
 
     /// Runs a program like [`run`](Self::run), without a wait for former runs.

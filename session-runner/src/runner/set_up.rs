@@ -41,11 +41,10 @@ impl Runner {
         like: &Command,
     ) -> Result<(), RunError> {
         let Some(set_up) = &place.set_up else { return Ok(()) };
-        let placed = |error| RunError::Place { session: session.id(), error };
         match set_up.begin(session).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(error) => return Err(placed(self.refuse(session, error).await?)),
+            Err(error) => return Err(self.refuse(session, error).await?),
         }
         let begin = Instant::now();
         let ran = self.run_set_up(session, lock, place, &**set_up, like).await;
@@ -79,7 +78,7 @@ impl Runner {
         }
         match recorded {
             Ok(()) => Ok(()),
-            Err(error) => Err(placed(self.refuse(session, error).await?)),
+            Err(error) => Err(self.refuse(session, error).await?),
         }
     }
 

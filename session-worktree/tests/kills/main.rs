@@ -8,6 +8,7 @@ mod fixture;
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use session_core::SessionId;
@@ -39,11 +40,13 @@ fn main() {
     }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 6] = [
         ("a_killed_creation_is_completed_or_leaves_nothing", creation),
         ("a_killed_pin_changes_nothing", || nothing_is_lost("pin")),
         ("a_killed_removal_is_completed_or_undone", || nothing_is_lost("remove")),
         ("a_killed_restoration_is_completed", || nothing_is_lost("restore")),
+        ("a_killed_restoration_of_a_snapshot_is_completed_or_undone", from_snapshot),
+        ("a_killed_purge_is_completed_or_undone", purge),
     ];
     let can_trace = can_trace();
     for (name, test) in tests {
@@ -71,6 +74,11 @@ fn work(repository: &OsStr) {
         "pin" => drop(worktrees.pin(&worktrees.list().unwrap()[0]).unwrap()),
         "remove" => drop(worktrees.remove(&worktrees.list().unwrap()[0], RemoveOptions::new()).unwrap()),
         "restore" => drop(worktrees.restore(&worktrees.trash().unwrap()[0].id, None).unwrap()),
+        "snapshot" => {
+            let (session, path) = (id.parse().unwrap(), snapshot_place(Path::new(repository)));
+            drop(worktrees.restore_snapshot(session, 1, &path).unwrap());
+        }
+        "purge" => drop(worktrees.purge(&worktrees.trash().unwrap()[0].id, true).unwrap()),
         work => panic!("{work}"),
     }
 }
@@ -170,4 +178,68 @@ fn nothing_is_lost(work: &str) {
     });
     assert!(kills > 20, "{kills}");
     println!("{work}: {kills} kills");
+}
+
+fn snapshot_place(repository: &Path) -> PathBuf {
+    repository.with_file_name("from-snapshot")
+}
+
+/// Kills the creation of a worktree from a snapshot at each of its calls.
+fn from_snapshot() {
+    let kills = for_each_call(|call, n| {
+        let fixture = Fixture::new();
+        let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+        work_in(&worktree);
+        let before = content(worktree.path());
+        let session = worktree.session();
+        worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
+        let path = snapshot_place(&fixture.repo());
+        let was_killed = killed_at(call, n, &fixture, "snapshot", session);
+        let case = format!("{call} {n}");
+        worktrees.recover().unwrap();
+        check(&fixture, &case);
+        match worktrees.list().unwrap().as_slice() {
+            [] => {
+                assert!(was_killed && !path.exists(), "{case}");
+                for leftover in worktrees.leftovers().unwrap() {
+                    worktrees.purge_leftover(&leftover).unwrap();
+                }
+                worktrees.restore_snapshot(session, 1, &path).unwrap();
+            }
+            [restored] => assert_eq!(restored.path(), path, "{case}"),
+            several => panic!("{case}: {several:?}"),
+        }
+        assert_eq!(content(&path), before, "{case}");
+        assert_eq!(fixture.git(&["worktree", "list"]).lines().count(), 2, "{case}");
+        was_killed
+    });
+    assert!(kills > 20, "{kills}");
+    println!("snapshot: {kills} kills");
+}
+
+/// Kills a purge at each of its calls: the entry is whole, or gone, and the snapshot is there.
+fn purge() {
+    let kills = for_each_call(|call, n| {
+        let fixture = Fixture::new();
+        let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+        work_in(&worktree);
+        let before = content(worktree.path());
+        let session = worktree.session();
+        worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
+        let was_killed = killed_at(call, n, &fixture, "purge", session);
+        let case = format!("{call} {n}");
+        worktrees.recover().unwrap();
+        check(&fixture, &case);
+        match worktrees.trash().unwrap().as_slice() {
+            [] => assert_eq!(worktrees.snapshots(session).unwrap().len(), 1, "{case}"),
+            [entry] => {
+                assert!(was_killed, "{case}");
+                assert_eq!(content(worktrees.restore(&entry.id, None).unwrap().path()), before, "{case}");
+            }
+            several => panic!("{case}: {several:?}"),
+        }
+        was_killed
+    });
+    assert!(kills > 10, "{kills}");
+    println!("purge: {kills} kills");
 }

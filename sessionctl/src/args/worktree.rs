@@ -33,6 +33,10 @@ pub(crate) struct WorktreeOptions {
     pub(crate) dir: Option<PathBuf>,
 }
 
+/// The examples of the verb.
+pub(super) const EXAMPLES: &str = "Examples:\n  sessionctl worktree ls\n  sessionctl worktree rm fix-login\n  \
+    sessionctl worktree restore fix-login\n\nNothing is lost with `rm`: docs/worktrees.md says what is kept, and where.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorktreeAction {
     /// List the worktrees of sessions in a repository, and what was kept of removed ones

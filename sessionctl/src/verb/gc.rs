@@ -93,9 +93,13 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     }
     if !with_worktree.is_empty() {
         let text = format!("{} ended sessions are left: they have a worktree", with_worktree.len());
-        context.hint(&text, &with_worktree, &["worktree", "ls"]);
+        let first = with_worktree.first().map(ToString::to_string).unwrap_or_default();
+        context.hint(&text, &with_worktree, &["show", &first]);
     }
     hints::report_unknown(context, &store).await?;
+    if !args.dry_run {
+        super::worktree::purge_old(context, manager).await?;
+    }
     // The last one is the failure of the command.
     let failure = failed.pop().map(|(id, error)| Failure::from(error).about(id));
     for (id, error) in failed {

@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["session-testkit"],
     ),
     ("sessionctl", &["sessionkit", "session-inherit"], &["session-testkit"]),
-    ("session-bench", &["session-core", "session-storage-*"], &[]),
+    ("session-bench", &["session-core", "session-storage-*", "session-worktree"], &[]),
     ("session-fuzz", &["session*"], &[]),
     ("session-proofs", &["session-core", "session-testkit"], &[]),
     ("xtask", &["session*"], &[]),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sessionkit::backend::blocking;
 use sessionkit::log::Timestamp;
-use sessionkit::worktree::{EntryState, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees};
+use sessionkit::worktree::{
+    EntryState, Leftover, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees,
+};
 use sessionkit::{Head, SessionFilter, SessionId};
 
 use super::target::open;
@@ -29,7 +31,7 @@ struct Row {
     session_status: Option<&'static str>,
     /// The name of the worktree.
     name: Option<String>,
-    /// `present`, `removed`, `removing`, `restoring`, `purging`, `snapshots` (nothing else is left) or `unreadable`.
+    /// `present`, `removed`, `removing`, `restoring`, `purging`, `rolled_back` (never completed), `snapshots` (nothing else is left) or `unreadable`.
     state: &'static str,
     path: Option<String>,
     branch: Option<String>,
@@ -106,6 +108,7 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
         rows.push(present(worktrees, &worktree, bases.get(&worktree.session()).map(String::as_str)));
     }
     rows.extend(worktrees.trash()?.iter().map(|entry| removed(worktrees, entry)));
+    rows.extend(worktrees.leftovers()?.iter().map(|leftover| rolled_back(worktrees, leftover)));
     for session in worktrees.sessions()? {
         let snapshots = worktrees.snapshots(session)?.len();
         let session = session.to_string();
@@ -185,6 +188,20 @@ fn removed(worktrees: &Worktrees, entry: &TrashEntry) -> Row {
             0 => String::new(),
             paths => format!("{paths} paths only here"),
         },
+        ..Row::default()
+    }
+}
+
+fn rolled_back(worktrees: &Worktrees, leftover: &Leftover) -> Row {
+    Row {
+        schema: SCHEMA,
+        session: leftover.session.to_string(),
+        name: name_of(&leftover.path),
+        state: "rolled_back",
+        path: Some(leftover.path.to_string_lossy().into_owned()),
+        disk_bytes: Some(worktrees.leftover_bytes(leftover)),
+        entry: Some(leftover.id.clone()),
+        removed_at: Some(leftover.at),
         ..Row::default()
     }
 }

@@ -15,7 +15,7 @@ use sessionkit::text::visible;
 use sessionkit::worktree::{self, BranchOutcome, EntryState, RemoveOptions, RemovedWorktree, TrashEntry};
 use sessionkit::{ErrorCode, SessionId};
 
-pub(crate) use self::upkeep::{has_one, recover, remove_with};
+pub(crate) use self::upkeep::{has_one, purge_old, recover, remove_with};
 
 use self::target::{Target, nothing_kept};
 use crate::args::{Diff, One, Purge, Restore, RmWorktree, Snapshots, WorktreeAction};
@@ -294,8 +294,8 @@ struct Purged {
 
 async fn purge(args: &Purge, context: &Context) -> Result<u8> {
     let target = Target::find(context, &args.one.id, args.one.repo.repo.as_deref()).await?;
-    let entries = target.removed().await?;
-    if entries.is_empty() {
+    let (entries, leftovers) = (target.removed().await?, target.leftovers().await?);
+    if entries.is_empty() && leftovers.is_empty() {
         return Err(nothing_kept(&target));
     }
     let (mut purged, mut left) = (Vec::new(), None);
@@ -312,6 +312,11 @@ async fn purge(args: &Purge, context: &Context) -> Result<u8> {
             None if entry.state == EntryState::Removed => left = Some(entry),
             Some(_) | None => {}
         }
+    }
+    for leftover in leftovers {
+        let (worktrees, entry) = (target.worktrees.clone(), leftover.id.clone());
+        let freed_bytes = Some(blocking(move || worktrees.purge_leftover(&leftover)).await?);
+        purged.push(Purged { schema, session, entry, freed_bytes });
     }
     if context.term.json {
         context.term.print(&json::array(&purged))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sessionkit::backend::blocking;
 use sessionkit::log::{PersistedSession, SessionWorktree};
 use sessionkit::worktree::{
-    self, RemoveOptions, RemovedWorktree, TrashEntry, Worktree, WorktreeError, Worktrees,
+    self, Leftover, RemoveOptions, RemovedWorktree, TrashEntry, Worktree, WorktreeError, Worktrees,
 };
 use sessionkit::{ErrorCode, SessionId, Store};
 
@@ -134,6 +134,14 @@ impl Target {
             None => entry.session == self.session,
         });
         Ok(entries)
+    }
+
+    /// Returns the parts of worktrees of this session that were never completed.
+    pub(super) async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        let worktrees = self.worktrees.clone();
+        let mut leftovers = blocking(move || worktrees.leftovers()).await?;
+        leftovers.retain(|leftover| leftover.session == self.session);
+        Ok(leftovers)
     }
 
     /// Returns the entry that was removed last.

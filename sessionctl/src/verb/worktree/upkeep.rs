@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sessionkit::backend::blocking;
 use sessionkit::log::{PersistedSession, WorktreeConfig};
@@ -16,6 +17,9 @@ use crate::error::{Failure, Result};
 use crate::render::short;
 use crate::session_worktree::made_worktree;
 use crate::verb;
+
+/// Time for which a removed worktree stays in the trash.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Moves the worktree of a session that is about to be removed into the trash, unless another session has it, too.
 pub(crate) async fn remove_with(
@@ -31,7 +35,7 @@ pub(crate) async fn remove_with(
     let others = worktree::sessions_of(manager, &made.mark).await.map_err(Failure::from)?;
     if let Some(other) = others.iter().find(|head| head.id != id) {
         let text = format!("its worktree is left: session {} has it, too", short(other.id));
-        context.hint(&text, &[id], &["worktree", "ls"]);
+        context.hint(&text, &[id], &["show", &other.id.to_string()]);
         return Ok(());
     }
     let worktrees = worktree::repository(config).await?;
@@ -54,23 +58,49 @@ pub(crate) async fn has_one(manager: &dyn SessionManager, head: &Head) -> bool {
     }
 }
 
+/// Deletes what has been in the trash of the repositories for longer than it is kept, as far as a snapshot keeps it.
+pub(crate) async fn purge_old(context: &Context, manager: &dyn SessionManager) -> Result<()> {
+    let before = verb::now().before(KEPT_FOR);
+    for config in repositories(manager).await?.values() {
+        let Ok(worktrees) = worktree::repository(config).await else { continue };
+        let purged = blocking(move || worktrees.purge_older(before)).await?;
+        for path in purged {
+            let text = format!("purged the worktree {}, removed more than 7 days ago", path.display());
+            context.hint(&text, &[], &["worktree", "ls"]);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the repositories of all sessions that have a worktree, and that of the current directory.
+async fn repositories(manager: &dyn SessionManager) -> Result<BTreeMap<PathBuf, WorktreeConfig>> {
+    let mut found: BTreeMap<PathBuf, WorktreeConfig> = BTreeMap::new();
+    let here = std::env::current_dir().ok();
+    found.extend(here.map(|here| (here.clone(), WorktreeConfig::new(here))));
+    for head in manager.list_sessions(SessionFilter::all()).await?.heads {
+        if head.place.is_some()
+            && let Ok(stored) = manager.restore_session(head.id).await
+            && let Some(config) = stored.config.worktree
+        {
+            found.insert(config.repository.clone(), config);
+        }
+    }
+    Ok(found)
+}
+
 /// Completes or gives up creations, removals and restorations that were interrupted. One that fails does not keep the others.
 pub(crate) async fn recover(context: &Context, manager: &dyn SessionManager) -> Result<()> {
-    let mut repositories: BTreeMap<PathBuf, WorktreeConfig> = BTreeMap::new();
     let mut failed = None;
     for head in manager.list_sessions(SessionFilter::all()).await?.heads {
         if head.place.is_none() {
             continue;
         }
         let Ok(stored) = manager.restore_session(head.id).await else { continue };
-        if let Some(config) = &stored.config.worktree {
-            repositories.insert(config.repository.clone(), config.clone());
-        }
         if let Err(error) = recover_creation(context, manager, &stored).await {
             failed.get_or_insert(error.about(head.id));
         }
     }
-    for config in repositories.values() {
+    for config in repositories(manager).await?.values() {
         // A repository that is gone has nothing to recover.
         let Ok(worktrees) = worktree::repository(config).await else { continue };
         if let Err(error) = recover_trash(context, worktrees).await {
@@ -116,6 +146,9 @@ async fn recover_trash(context: &Context, worktrees: Worktrees) -> Result<()> {
             }
             RecoveredEntry::Purged(entry) => {
                 (entry.session, format!("purged the worktree {}", entry.path.display()))
+            }
+            RecoveredEntry::RolledBack(leftover) => {
+                (leftover.session, format!("rolled back the worktree {}", leftover.path.display()))
             }
             RecoveredEntry::Failed { id, reason } => {
                 let text = format!("the entry {id} of the trash of worktrees cannot be recovered: {reason}");
