@@ -34,6 +34,7 @@
 //! # Ok(()) }
 //! ```
 
+mod cache_tree;
 mod creation;
 mod error;
 mod files;

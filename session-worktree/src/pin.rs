@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use session_core::{Clock as _, SessionId, SystemClock};
 
+use crate::cache_tree;
 use crate::error::{IoContext as _, Result, WorktreeError};
 use crate::files;
 use crate::registration::Registration;
@@ -114,6 +115,10 @@ impl<'a> Attempt<'a> {
                 "missing" => {}
                 _ => others.push((object, kind)),
             }
+        }
+        let index = read_whole(&worktree.registration.dir.join("index"))?.unwrap_or_default();
+        for tree in complete(repository, cache_tree::remembered(&index))? {
+            others.push((tree, "tree".to_owned()));
         }
         // First, so that it is the first parent.
         commits.splice(0..0, head);
@@ -395,6 +400,20 @@ fn types(repository: &Repository, objects: &BTreeSet<String>) -> Result<Vec<(Str
         .filter_map(|line| line.split_once(' '))
         .map(|(id, kind)| (id.to_owned(), kind.to_owned()))
         .collect())
+}
+
+/// Returns those of these trees that are complete. Git computes one that is missing again, and what is incomplete was so before.
+fn complete(repository: &Repository, trees: Vec<String>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for tree in trees {
+        let args = ["rev-list", "--objects", "--missing=print", "--no-object-names", &tree];
+        let output = repository.call("read a tree").args(args).offline().output()?;
+        let is_missing = |line: &[u8]| line.starts_with(b"?");
+        if output.code == Some(0) && !output.stdout.split(|byte| *byte == b'\n').any(is_missing) {
+            found.push(tree);
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the blobs of the index in all stages.

@@ -67,7 +67,8 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) {
 /// Runs git, without the configuration of this machine.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let ran = git_command(dir, args).output().unwrap();
-    assert!(ran.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    let printed = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "git {args:?}: {printed}{}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap().trim_end().to_owned()
 }
 

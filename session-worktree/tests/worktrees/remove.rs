@@ -368,3 +368,41 @@ fn a_damaged_entry_keeps_no_other_from_recovery() {
         "{recovered:?}"
     );
 }
+
+/// Half of what an index remembers was pruned while the worktree was in the trash: git took the other half for complete, and
+/// the next commit was damaged.
+#[test]
+fn trees_that_only_the_index_remembers_survive() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    write(&worktree.path().join("deep/er/file"), "staged\n");
+    git(worktree.path(), &["add", "--all"]);
+    let tree = git(worktree.path(), &["write-tree"]);
+    let inner = git(worktree.path(), &["rev-parse", &format!("{tree}:deep")]);
+    // The files have another tree by now.
+    write(&worktree.path().join("deep/er/file"), "changed\n");
+    let removed = worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
+    fixture.git(&["gc", "--quiet", "--prune=now"]);
+    for object in [&tree, &inner] {
+        fixture.git(&["cat-file", "-e", object]);
+    }
+    worktrees.restore(&removed.entry.id, None).unwrap();
+    git(worktree.path(), &["commit", "--quiet", "--message=work"]);
+    assert_eq!(git(worktree.path(), &["rev-parse", "HEAD^{tree}"]), tree);
+    fixture.git(&["fsck", "--full", "--strict", "--no-dangling"]);
+}
+
+/// An index that remembers an incomplete tree does not keep a worktree from being removed.
+#[test]
+fn a_remembered_tree_that_was_incomplete_before_is_no_obstacle() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    write(&worktree.path().join("deep/er/file"), "staged\n");
+    git(worktree.path(), &["add", "--all"]);
+    let tree = git(worktree.path(), &["write-tree"]);
+    let inner = git(worktree.path(), &["rev-parse", &format!("{tree}:deep")]);
+    let object = fixture.repo().join(".git/objects").join(&inner[..2]).join(&inner[2..]);
+    fs::remove_file(object).unwrap();
+    let removed = worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
+    assert_eq!(worktrees.restore(&removed.entry.id, None).unwrap().path(), worktree.path());
+}
