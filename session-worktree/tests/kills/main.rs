@@ -40,11 +40,13 @@ fn main() {
     }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 8] = [
         ("a_killed_creation_is_completed_or_leaves_nothing", creation),
         ("a_killed_pin_changes_nothing", || nothing_is_lost("pin")),
         ("a_killed_removal_is_completed_or_undone", || nothing_is_lost("remove")),
+        ("a_killed_removal_with_its_branch_is_completed_or_undone", || nothing_is_lost("remove with branch")),
         ("a_killed_restoration_is_completed", || nothing_is_lost("restore")),
+        ("a_killed_restoration_with_its_branch_is_completed", || nothing_is_lost("restore with branch")),
         ("a_killed_restoration_of_a_snapshot_is_completed_or_undone", from_snapshot),
         ("a_killed_purge_is_completed_or_undone", purge),
     ];
@@ -73,7 +75,13 @@ fn work(repository: &OsStr) {
         }
         "pin" => drop(worktrees.pin(&worktrees.list().unwrap()[0]).unwrap()),
         "remove" => drop(worktrees.remove(&worktrees.list().unwrap()[0], RemoveOptions::new()).unwrap()),
-        "restore" => drop(worktrees.restore(&worktrees.trash().unwrap()[0].id, None).unwrap()),
+        "remove with branch" => {
+            let options = RemoveOptions::new().delete_branch();
+            drop(worktrees.remove(&worktrees.list().unwrap()[0], options).unwrap());
+        }
+        "restore" | "restore with branch" => {
+            drop(worktrees.restore(&worktrees.trash().unwrap()[0].id, None).unwrap())
+        }
         "snapshot" => {
             let (session, path) = (id.parse().unwrap(), snapshot_place(Path::new(repository)));
             drop(worktrees.restore_snapshot(session, 1, &path).unwrap());
@@ -159,8 +167,11 @@ fn nothing_is_lost(work: &str) {
         let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
         work_in(&worktree);
         let before = (content(worktree.path()), git(worktree.path(), &["status", "--porcelain=v2"]));
+        let options = RemoveOptions::new();
         if work == "restore" {
-            worktrees.remove(&worktree, RemoveOptions::new()).unwrap();
+            worktrees.remove(&worktree, options).unwrap();
+        } else if work == "restore with branch" {
+            worktrees.remove(&worktree, options.delete_branch()).unwrap();
         }
         let was_killed = killed_at(call, n, &fixture, work, worktree.session());
         let case = format!("{work}, {call} {n}");
