@@ -107,6 +107,20 @@ pub enum WorktreeError {
         /// The session.
         session: SessionId,
     },
+    /// A session that has not ended has it, though nothing works in it now.
+    #[error("session {session} has not ended, and has {}: resume or cancel it", path.display())]
+    Unended {
+        /// Its path.
+        path: PathBuf,
+        /// The session.
+        session: SessionId,
+    },
+    /// The directory inside it in which a program is to run does not exist.
+    #[error("{} is no directory inside the worktree", path.display())]
+    NoDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Its content cannot be kept.
     #[error("the content of {} cannot be kept, so it is not removed: {reason}", path.display())]
     CannotPin {
@@ -148,7 +162,9 @@ impl WorktreeError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Gone { .. } => ErrorCode::WorktreeGone,
-            Self::InUse { .. } | Self::Locked { .. } | Self::Occupied { .. } => ErrorCode::WorktreeInUse,
+            Self::InUse { .. } | Self::Locked { .. } | Self::Occupied { .. } | Self::Unended { .. } => {
+                ErrorCode::WorktreeInUse
+            }
             Self::GitMissing | Self::GitTooOld { .. } | Self::Git { .. } | Self::CannotPin { .. } => {
                 ErrorCode::GitFailed
             }
@@ -157,6 +173,7 @@ impl WorktreeError {
             | Self::UnknownBase { .. }
             | Self::InvalidName { .. }
             | Self::NoPlace { .. }
+            | Self::NoDirectory { .. }
             | Self::NotOurs { .. } => ErrorCode::InvalidArgument,
             Self::NothingKept { .. } => ErrorCode::NotFound,
             Self::Damaged { .. } => ErrorCode::Corrupt,

@@ -201,7 +201,9 @@ impl<'a> Attempt<'a> {
         line(&mut out, &format!("commit {name}"));
         line(&mut out, &format!("author {AUTHOR} {now} +0000"));
         line(&mut out, &format!("committer {AUTHOR} {now} +0000"));
-        data(&mut out, format!("Worktree of session {}\n", self.worktree.session).as_bytes());
+        let name = self.worktree.path.file_name().unwrap_or_default().to_string_lossy();
+        let name = session_core::text::visible(&name).into_owned();
+        data(&mut out, format!("Worktree of session {}: {name}\n", self.worktree.session).as_bytes());
         for (place, parent) in self.commits.iter().enumerate() {
             line(&mut out, &format!("{} {parent}", if place == 0 { "from" } else { "merge" }));
         }

@@ -61,6 +61,10 @@ impl Registration {
 
     /// Reads the registration that a worktree's file `.git` names.
     pub(crate) fn of_worktree(path: &Path) -> Result<Option<Self>> {
+        // A folder is the repository of another one.
+        if path.join(".git").is_dir() {
+            return Ok(None);
+        }
         let Some(link) = files::read(&path.join(".git"))? else { return Ok(None) };
         let target = link.strip_prefix(b"gitdir: ").map(<[u8]>::trim_ascii_end);
         Ok(target.map(|target| Self::new(path.join(OsStr::from_bytes(target)))))

@@ -53,6 +53,18 @@ pub(crate) fn sessions(repository: &Repository) -> Result<BTreeSet<SessionId>> {
     Ok(text.lines().filter_map(|name| name.split('/').next()?.parse().ok()).collect())
 }
 
+/// Returns the names of the worktrees of all snapshots, with their sessions.
+pub(crate) fn names(repository: &Repository) -> Result<BTreeSet<(SessionId, String)>> {
+    let args = ["for-each-ref", "--format=%(refname:lstrip=2) %(subject)", "refs/sessions/"];
+    let output = repository.call("list snapshots").args(args).run()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let parse = |line: &str| {
+        let session = line.split('/').next()?.parse().ok()?;
+        Some((session, line.split_once(": ")?.1.to_owned()))
+    };
+    Ok(text.lines().filter_map(parse).collect())
+}
+
 fn find(repository: &Repository, session: SessionId, number: u64) -> Result<Snapshot> {
     let found = list(repository, session)?.into_iter().find(|snapshot| snapshot.number == number);
     found.ok_or_else(|| WorktreeError::NothingKept { what: format!("{session}@{number}") })
@@ -65,8 +77,8 @@ pub(crate) fn drop(repository: &Repository, session: SessionId, number: u64) -> 
     repository.call("drop a snapshot").args(["update-ref", "-d", &name, &commit]).run().map(std::mem::drop)
 }
 
-/// Creates a worktree with the content of a snapshot: files, index and HEAD. Its branch is checked out if it exists, and HEAD
-/// is detached otherwise.
+/// Creates a worktree with the content of a snapshot: files, index and HEAD. Its branch is checked out if it is still at the same
+/// commit and no other worktree has it; otherwise HEAD is detached at that commit.
 pub(crate) fn restore(
     repository: &Repository,
     session: SessionId,
@@ -79,14 +91,15 @@ pub(crate) fn restore(
         let reason = format!("{} exists", path.display());
         return Err(WorktreeError::NoPlace { slug: format!("{session}@{number}"), reason });
     }
-    let head = repository.ref_target(&format!("{commit}^1"))?.ok_or_else(|| {
+    let head_commit = repository.ref_target(&format!("{commit}^1"))?.ok_or_else(|| {
         // Its branch had no commit yet.
         WorktreeError::NothingKept { what: format!("a commit in {session}@{number}") }
     })?;
     files::create_dir(path.parent().unwrap_or_else(|| Path::new("/")))?;
     let reason = lock_reason(session);
     let add = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock", "--reason", &reason];
-    let call = repository.call("create a worktree").args(add).arg("--end-of-options").arg(path).arg(&head);
+    let call =
+        repository.call("create a worktree").args(add).arg("--end-of-options").arg(path).arg(&head_commit);
     call.holding(&lock)?.run()?;
     let gone =
         || WorktreeError::Gone { path: path.to_owned(), reason: "git created no linked worktree".to_owned() };
@@ -103,12 +116,22 @@ pub(crate) fn restore(
     }
     if let Some(head) = kept("HEAD")?
         && let Some(branch) = head.strip_prefix(b"ref: ").map(<[u8]>::trim_ascii_end)
-        && repository.ref_target(&String::from_utf8_lossy(branch))?.is_some()
+        && is_free_at(repository, &String::from_utf8_lossy(branch), &head_commit)?
     {
         files::write(&registration.dir.join("HEAD"), &head)?;
     }
     let mark = registration.set_mark(session)?;
     Ok(Worktree { path: path.to_owned(), registration, session, mark })
+}
+
+/// Returns `true` if a branch points to this commit, and no worktree has it checked out.
+fn is_free_at(repository: &Repository, name: &str, commit: &str) -> Result<bool> {
+    if repository.ref_target(name)?.as_deref() != Some(commit) {
+        return Ok(false);
+    }
+    let listed = repository.call("list worktrees").args(["worktree", "list", "--porcelain", "-z"]).run()?;
+    let is_out = listed.fields().any(|field| field.strip_prefix(b"branch ") == Some(name.as_bytes()));
+    Ok(!is_out)
 }
 
 /// Writes the files of a snapshot as they were.

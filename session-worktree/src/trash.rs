@@ -142,6 +142,19 @@ impl TrashEntry {
         self.write(repository)
     }
 
+    /// Gives up a removal whose directory could not be moved: git knows the worktree again.
+    fn undo_removal(&self, repository: &Repository) -> Result<()> {
+        let registration = self.registration(repository);
+        if files::exists(&self.tree) || !files::exists(&self.path) {
+            return Ok(());
+        }
+        if files::exists(&registration) && !files::exists(&self.git_dir) {
+            files::create_dir(&repository.registrations())?;
+            files::move_dir(&registration, &self.git_dir)?;
+        }
+        discard(&self.folder(repository))
+    }
+
     /// Moves the worktree back, as far as it is not there yet.
     fn complete_restoration(&mut self, repository: &Repository) -> Result<Worktree> {
         let EntryState::Restoring { path, git_dir } = self.state.clone() else {
@@ -219,6 +232,11 @@ pub(crate) fn remove(
 ) -> Result<RemovedWorktree> {
     // It may have changed while the lock was waited for.
     let worktree = worktree.record().locate()?;
+    if worktree.path.is_symlink() {
+        let reason =
+            "a link is in its place: move what it leads to there with `git worktree move`".to_owned();
+        return Err(WorktreeError::Gone { path: worktree.path, reason });
+    }
     if let Some(reason) =
         worktree.registration.lock_reason()?.filter(|reason| *reason != lock_reason(worktree.session))
     {
@@ -265,7 +283,10 @@ pub(crate) fn remove(
         discard(&folder)?;
         return Err(error);
     }
-    entry.complete_removal(repository)?;
+    if let Err(error) = entry.complete_removal(repository) {
+        entry.undo_removal(repository)?;
+        return Err(error);
+    }
     let branch = match (&entry.branch, &entry.head) {
         (None, _) | (_, None) => BranchOutcome::None,
         (Some(_), Some(_)) if !options.delete_branch => BranchOutcome::Kept,

@@ -141,6 +141,14 @@ impl Worktrees {
         Ok(sessions)
     }
 
+    /// Returns the names of the worktrees of all snapshots, with their sessions.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub fn snapshot_names(&self) -> Result<BTreeSet<(SessionId, String)>> {
+        snapshots::names(&self.repository)
+    }
+
     /// Returns the changes in a worktree since a commit, as `git diff` prints them, or only their numbers of lines. Files that
     /// are not tracked are not among them.
     ///
@@ -187,7 +195,8 @@ impl Worktrees {
         snapshots::drop(&self.repository, session, number)
     }
 
-    /// Creates a worktree from a snapshot: its files, its index and HEAD, on its branch if that exists.
+    /// Creates a worktree from a snapshot: its files, its index and HEAD, on its branch if that is still at the same
+    /// commit and checked out nowhere else.
     ///
     /// # Errors
     /// [`WorktreeError::NothingKept`]; [`WorktreeError::NoPlace`] if the path is taken.

@@ -50,7 +50,10 @@ pub(crate) fn approved_setup(root: &Path, yes: bool) -> Result<Option<String>> {
         return Err(unreadable(&"it has more than 64 KiB"));
     }
     let text = String::from_utf8(content).map_err(|error| unreadable(&error))?;
-    let parsed: RepositoryFile = toml::from_str(&text).map_err(|error| unreadable(&error))?;
+    let parsed: RepositoryFile = toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        unreadable(&format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
+    })?;
     let Some(setup) = parsed.worktree.setup.filter(|setup| !setup.trim().is_empty()) else { return Ok(None) };
     if is_approved(&setup)? {
         return Ok(Some(setup));

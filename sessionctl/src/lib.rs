@@ -168,7 +168,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Steps(args) => verb::steps::run(args, context).await,
         Verb::Answer(args) => verb::answer::run(args, context).await,
         Verb::Answers(args) => verb::answers::run(args, context).await,
-        Verb::Worktree(action) => verb::worktree::run(action, context).await,
+        Verb::Worktree(action) => Box::pin(verb::worktree::run(action, context)).await,
         Verb::Config(action) => verb::config::run(action, context),
     }
 }

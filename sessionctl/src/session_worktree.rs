@@ -2,21 +2,51 @@
 
 use sessionkit::backend::blocking;
 use sessionkit::log::PersistedSession;
-use sessionkit::worktree::{self, Worktree, WorktreeError, WorktreeStatus};
+use sessionkit::worktree::{
+    self, EntryState, SessionWorktreeError, TrashEntry, Worktree, WorktreeError, WorktreeStatus,
+};
 
 use crate::error::{Failure, Result};
-use crate::render::size;
+use crate::render::{local_time, size};
 
 /// Returns a session's worktree in its place; `None` if it has none.
 ///
 /// # Errors
-/// `WORKTREE_GONE`, with the command that restores it.
+/// `WORKTREE_GONE`, with the command that brings it back, or that goes on without it.
 pub(crate) async fn made_worktree(stored: &PersistedSession) -> Result<Option<Worktree>> {
     let Some(made) = &stored.worktree else { return Ok(None) };
-    let (recorded, id) = (worktree::recorded(made), stored.head.id);
-    let found = blocking(move || recorded.locate()).await;
-    let failed = |error| Failure::from(error).about(id).next(&["worktree", "restore", &id.to_string()]);
-    found.map(Some).map_err(failed)
+    let (recorded, id) = (worktree::recorded(made), stored.head.id.to_string());
+    let error = match blocking(move || recorded.locate()).await {
+        Ok(found) => return Ok(Some(found)),
+        Err(error) => Failure::from(error).about(stored.head.id),
+    };
+    Err(match removed(stored).await {
+        Some(entry) if entry.state == EntryState::Removed => error.next(&["worktree", "restore", &id]),
+        Some(_) => error.next(&["recover"]),
+        None if stored.state.is_final() => error.next(&["retry", "--new-worktree", &id]),
+        // Without it, its work cannot go on.
+        None => error.next(&["cancel", &id]),
+    })
+}
+
+/// Returns what is in the trash of a session's worktree.
+pub(crate) async fn removed(stored: &PersistedSession) -> Option<TrashEntry> {
+    let (config, made) = (stored.config.worktree.as_ref()?, stored.worktree.as_ref()?);
+    let (worktrees, mark) = (worktree::repository(config).await.ok()?, made.mark.clone());
+    let trash = blocking(move || worktrees.trash()).await.ok()?;
+    trash.into_iter().rfind(|entry| entry.mark == mark)
+}
+
+/// Names the way out where a session cannot enter a worktree.
+pub(crate) fn not_joinable(error: SessionWorktreeError) -> Failure {
+    let next = if let SessionWorktreeError::Worktree(WorktreeError::Occupied { session, .. }) = &error {
+        ["wait".to_owned(), session.to_string()]
+    } else if let SessionWorktreeError::Worktree(WorktreeError::Unended { session, .. }) = &error {
+        ["resume".to_owned(), session.to_string()]
+    } else {
+        ["worktree".to_owned(), "ls".to_owned()]
+    };
+    Failure::from(error).next(&next.each_ref().map(String::as_str))
 }
 
 /// Describes the worktree of a session for people: what it would lose, or why it is not there. `None` if it has none.
@@ -31,7 +61,12 @@ pub(crate) async fn describe(stored: &PersistedSession) -> Option<String> {
             };
             format!("{branch}{}, {} on disk", changes(&status), size(bytes))
         }
-        Err(failure) => failure.message().unwrap_or_default().to_owned(),
+        Err(failure) => match removed(stored).await {
+            Some(entry) => {
+                format!("in the trash since {}, `worktree restore` brings it back", local_time(entry.at))
+            }
+            None => failure.message().unwrap_or_default().to_owned(),
+        },
     })
 }
 

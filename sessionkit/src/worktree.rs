@@ -31,8 +31,8 @@ use session_core::backend::blocking;
 use session_core::chrono::DateTime;
 use session_core::text::is_unsafe_char;
 use session_core::{
-    ExecutionMode, PersistedSession, Session, SessionError, SessionEvent, SessionFilter, SessionId,
-    SessionManager, SessionWorktree, Timestamp, WorktreeConfig, WorktreePlan,
+    ErrorCode, ExecutionMode, PersistedSession, Session, SessionError, SessionEvent, SessionFilter,
+    SessionId, SessionManager, SessionWorktree, Timestamp, WorktreeConfig, WorktreePlan,
 };
 use session_runner::{Place, SetUp, Workplace, WorkplaceError};
 
@@ -223,7 +223,7 @@ impl Workplace for WorktreeWorkplace {
         let place = entered.map_err(|error| WorkplaceError {
             code: error.code(),
             message: chain(&error),
-            may_return,
+            may_return: may_return && error.code() != ErrorCode::InvalidArgument,
         })?;
         Ok(Some(place))
     }
@@ -263,20 +263,42 @@ impl WorktreeWorkplace {
     /// Enters a worktree of sessions that have ended.
     async fn join(&self, worktrees: &Worktrees, session: &Session, mark: &str) -> Result<Entered> {
         let _lock = lock(worktrees).await?;
-        let sessions = sessions_of(&*self.manager, mark).await?;
-        let unknown = || WorktreeError::Gone {
-            path: worktrees.repository().root().to_owned(),
-            reason: "no session of this store names it any more".to_owned(),
-        };
-        let last = sessions.last().ok_or_else(unknown)?;
-        let stored = self.manager.restore_session(last.id).await?;
-        let made = stored.worktree.ok_or_else(unknown)?;
-        if let Some(other) = sessions.iter().find(|head| !head.state().is_final()) {
-            return Err(WorktreeError::Occupied { path: made.plan.path, session: other.id }.into());
-        }
+        let made = joinable(&*self.manager, worktrees, mark).await?;
         let entered = found(&made).await?;
         session.record(SessionEvent::WorktreeMade { worktree: Box::new(made) }).await?;
         Ok(entered)
+    }
+}
+
+/// Returns the record of the worktree with this mark, if a session may enter it: those that had it have ended.
+///
+/// # Errors
+/// [`WorktreeError::Occupied`] and [`WorktreeError::Unended`] if one has not ended; [`WorktreeError::NotOurs`] if no session of this
+/// store has it.
+pub async fn joinable(
+    manager: &dyn SessionManager,
+    worktrees: &Worktrees,
+    mark: &str,
+) -> Result<SessionWorktree> {
+    let sessions = sessions_of(manager, mark).await?;
+    let last = match sessions.last() {
+        Some(last) => manager.restore_session(last.id).await?.worktree,
+        None => None,
+    };
+    let Some(made) = last else {
+        let path = worktrees.list()?.into_iter().find(|tree| tree.record().mark == mark);
+        let path =
+            path.map_or_else(|| worktrees.repository().root().to_owned(), |tree| tree.path().to_owned());
+        let reason = "no session of this store has it: it was removed, or is in another store".to_owned();
+        return Err(WorktreeError::NotOurs { path, reason }.into());
+    };
+    let path = made.plan.path.clone();
+    if let Some(session) = live_session(manager, mark, None).await? {
+        return Err(WorktreeError::Occupied { path, session }.into());
+    }
+    match sessions.iter().find(|head| !head.state().is_final()) {
+        Some(other) => Err(WorktreeError::Unended { path, session: other.id }.into()),
+        None => Ok(made),
     }
 }
 
@@ -368,8 +390,7 @@ fn place(
     let root = worktree.path();
     let directory = config.dir.as_ref().map_or_else(|| root.to_owned(), |dir| root.join(dir));
     if !is_inside(&directory, root) {
-        let reason = format!("{} is no directory inside it", directory.display());
-        return Err(WorktreeError::Gone { path: root.to_owned(), reason }.into());
+        return Err(WorktreeError::NoDirectory { path: directory }.into());
     }
     let slug = root.file_name().unwrap_or_default();
     let set = |name: &str, value: &std::ffi::OsStr| (name.into(), Some(value.to_owned()));

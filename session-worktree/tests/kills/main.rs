@@ -80,7 +80,7 @@ fn work(repository: &OsStr) {
             drop(worktrees.remove(&worktrees.list().unwrap()[0], options).unwrap());
         }
         "restore" | "restore with branch" => {
-            drop(worktrees.restore(&worktrees.trash().unwrap()[0].id, None).unwrap())
+            drop(worktrees.restore(&worktrees.trash().unwrap()[0].id, None).unwrap());
         }
         "snapshot" => {
             let (session, path) = (id.parse().unwrap(), snapshot_place(Path::new(repository)));

@@ -54,6 +54,7 @@ pub(crate) enum WorktreeAction {
     /// Delete removed worktrees for good; their snapshots stay
     Purge(Purge),
     /// Unlock a worktree, so that git commands can move or remove it
+    #[command(after_help = "Example:\n  sessionctl worktree unlock fix-login")]
     Unlock(One),
 }
 

@@ -18,7 +18,7 @@ use crate::foreground;
 use crate::signals::Signals;
 use crate::viewer::{self, Plan, Viewing};
 use crate::worktree::{self, Worktree};
-use crate::{approval, detach, hints, python};
+use crate::{approval, detach, hints, python, session_worktree};
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     if context.caller.is_none() && args.worktree.worktree.is_some() {
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let command = if on_ask.is_empty() { command } else { command.on_ask(on_ask) };
     let command = plan.apply(foreground::command(command, context));
     let steps = StepPlan::default();
-    let config = session_config(args, program).await?;
+    let config = session_config(args, program, &store).await?;
     create_and_run(context, &store, config, command, steps, Signals::catch()?, plan).await
 }
 
@@ -110,7 +110,7 @@ async fn take_over(context: &Context, store: &Store, id: SessionId, inheritance:
     Ok(())
 }
 
-async fn session_config(args: &Run, program: &OsStr) -> Result<SessionConfig> {
+async fn session_config(args: &Run, program: &OsStr, store: &Store) -> Result<SessionConfig> {
     let mut config = SessionConfig::new("command");
     config.name.clone_from(&args.name);
     config.labels = args.labels.iter().cloned().collect();
@@ -123,7 +123,7 @@ async fn session_config(args: &Run, program: &OsStr) -> Result<SessionConfig> {
         let given = args.name.as_deref().unwrap_or_default();
         let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         let name = [name.as_str(), given].into_iter().find(|name| !name.is_empty()).unwrap_or(&file);
-        return with_worktree(config, name, &args.worktree).await;
+        return with_worktree(config, name, &args.worktree, store).await;
     }
     Ok(match std::env::current_dir().ok().and_then(|directory| worktree::containing(&directory)) {
         Some(Worktree { name, path }) => {
@@ -154,6 +154,7 @@ async fn with_worktree(
     config: SessionConfig,
     name: &str,
     options: &WorktreeOptions,
+    store: &Store,
 ) -> Result<SessionConfig> {
     let mut wanted = repository(options)?;
     wanted.base = Some(options.base.clone()).filter(|base| base != "head");
@@ -171,13 +172,17 @@ async fn with_worktree(
     let worktrees = trees::repository(&wanted).await?;
     let root = worktrees.repository().root().to_owned();
     let existing = {
-        let (worktrees, name) = (worktrees, name.clone());
+        let (worktrees, name) = (worktrees.clone(), name.clone());
         let is_it = move |tree: &trees::Worktree| tree.path().file_name() == Some(OsStr::new(name.as_str()));
         blocking(move || Ok::<_, WorktreeError>(worktrees.list()?.into_iter().find(is_it))).await?
     };
     let slug = match existing.filter(|_| is_named) {
         Some(tree) => {
-            wanted.mark = Some(tree.record().mark);
+            let mark = tree.record().mark;
+            trees::joinable(&**store.manager(), &worktrees, &mark)
+                .await
+                .map_err(session_worktree::not_joinable)?;
+            wanted.mark = Some(mark);
             name
         }
         None => trees::plan(name.as_str(), &wanted).await?.slug,

@@ -199,7 +199,8 @@ fn a_directory_inside_is_entered_and_one_outside_refused() {
     assert_eq!(project.fixture.show("fix")["cwd"], project.tree("fix/web").to_str().unwrap());
     run("../..").exits(2);
     run("/tmp").exits(2);
-    project.ctl(&["run", "--worktree=other", "--in", "missing", "--", "pwd"]).exits(125);
+    project.ctl(&["run", "--worktree=other", "--in", "missing", "--", "pwd"]).exits(2);
+    assert_eq!(project.fixture.show("other")["state"], "failed");
 }
 
 #[test]
@@ -306,12 +307,14 @@ fn one_session_at_a_time_works_in_a_worktree() {
     };
     let join = ["run", "--json", "--worktree=fix", "--", "true"];
     occupied(&join, 125);
+    assert_eq!(project.sessions().len(), 1, "a refused start leaves no session");
     occupied(&["worktree", "rm", "--json", &id], 4);
     occupied(&["worktree", "rm", "--json", "--in-use", "--dry-run", &id], 4);
     assert!(project.tree("fix/started").exists());
     end(child);
     // It has not ended: its work is to be resumed.
     occupied(&join, 125);
+    assert!(project.ctl(&join).stderr.contains("resume"));
     project.ctl(&["cancel", &id]).exits(0);
     project.ctl(&join).exits(0);
     assert_eq!(project.git(&["worktree", "list"]).lines().count(), 2);
@@ -616,4 +619,83 @@ fn the_set_up_of_a_repository_needs_approval() {
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
     run(&[]).exits(0);
+}
+
+/// `worktree rm fix` removed `fix-2`, whose session had the same name.
+#[test]
+fn the_name_of_a_worktree_comes_before_that_of_a_session() {
+    let project = Project::new();
+    project.run("fix", "echo one > mine").exits(0);
+    let id = project.fixture.show("fix")["id"].as_str().unwrap().to_owned();
+    project.ctl(&["retry", "--new-worktree", &id]).exits(0);
+    let path = |name: &str| project.ctl(&["worktree", "path", name]).exits(0).stdout;
+    assert_eq!(path("fix").trim_end(), project.tree("fix").to_str().unwrap());
+    assert_eq!(path("fix-2").trim_end(), project.tree("fix-2").to_str().unwrap());
+    project.ctl(&["worktree", "rm", "fix"]).exits(0);
+    assert!(!project.tree("fix").exists() && project.tree("fix-2").is_dir());
+    // A worktree from a snapshot has a name, too.
+    let look = project.tree("look");
+    project.ctl(&["worktree", "restore", &format!("{id}@1"), "--to", look.to_str().unwrap()]).exits(0);
+    project.ctl(&["worktree", "rm", "look"]).exits(0);
+    assert!(!look.exists() && project.tree("fix-2").is_dir());
+}
+
+#[test]
+fn a_snapshot_is_found_by_the_name_of_its_worktree() {
+    let project = Project::new();
+    project.run("fix", "echo one > mine").exits(0);
+    let id = project.fixture.show("fix")["id"].as_str().unwrap().to_owned();
+    project.ctl(&["rm", &id]).exits(0);
+    project.ctl(&["worktree", "purge", "fix"]).exits(0);
+    assert_eq!(project.json(&["worktree", "ls"])[0]["name"], "fix");
+    let to = project.tree("back");
+    project.ctl(&["worktree", "restore", "fix@1", "--to", to.to_str().unwrap()]).exits(0);
+    assert_eq!(fs::read(to.join("mine")).unwrap(), b"one\n");
+}
+
+/// One branch was checked out in two worktrees, and each overwrote the work of the other.
+#[test]
+fn a_snapshot_takes_no_branch_from_another_worktree() {
+    let project = Project::new();
+    project.run("fix", "git rm -q README; echo n > n; git add n").exits(0);
+    project.ctl(&["worktree", "rm", "fix"]).exits(0);
+    project.ctl(&["worktree", "restore", "fix"]).exits(0);
+    let base = project.git(&["rev-parse", "main"]);
+    git(&project.tree("fix"), &["commit", "--quiet", "--message=later"]);
+    let look = project.tree("look");
+    project.ctl(&["worktree", "restore", "fix@1", "--to", look.to_str().unwrap()]).exits(0);
+    assert_eq!(git(&look, &["rev-parse", "--abbrev-ref", "HEAD"]), "HEAD");
+    assert_eq!(git(&look, &["rev-parse", "HEAD"]), base);
+    assert_eq!(git(&look, &["status", "--porcelain"]), "D  README\nA  n");
+}
+
+/// The link went into the trash, and the worktree was cut off from git.
+#[test]
+fn a_link_in_the_place_of_a_worktree_is_not_removed() {
+    let project = Project::new();
+    project.run("fix", "echo one > mine").exits(0);
+    let (tree, moved) = (project.tree("fix"), project.fixture.dir.path().join("moved"));
+    fs::rename(&tree, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &tree).unwrap();
+    let ran = project.ctl(&["worktree", "rm", "--json", "fix"]).exits(4);
+    assert!(ran.stderr.contains("WORKTREE_GONE") && ran.stderr.contains("a link"), "{}", ran.stderr);
+    assert_eq!(git(&moved, &["status", "--porcelain"]), "?? mine");
+}
+
+#[test]
+fn what_is_gone_names_the_way_on() {
+    let project = Project::new();
+    project.run("fix", "true").exits(0);
+    project.ctl(&["worktree", "rm", "fix"]).exits(0);
+    let shown = project.ctl(&["show", "fix"]).exits(0).stdout;
+    assert!(shown.contains("in the trash since"), "{shown}");
+    assert!(project.ctl(&["retry", "fix"]).exits(125).stderr.contains("worktree restore"));
+    project.ctl(&["worktree", "purge", "fix"]).exits(0);
+    assert!(project.ctl(&["retry", "fix"]).exits(125).stderr.contains("retry --new-worktree"));
+    // Another repository in its place is no worktree.
+    project.run("other", "true").exits(0);
+    fs::remove_dir_all(project.tree("other")).unwrap();
+    fs::create_dir(project.tree("other")).unwrap();
+    git(&project.tree("other"), &["init", "--quiet"]);
+    project.ctl(&["retry", "other"]).fails(125, "WORKTREE_GONE");
 }

@@ -49,7 +49,7 @@ impl WorktreeSetUp {
     /// Creates the error of a set-up that ended in this way.
     fn failed(&self, how: &str) -> WorkplaceError {
         let message = format!("the set-up `{}` failed: {how}", self.command);
-        WorkplaceError { code: ErrorCode::SpawnFailed, message, may_return: false }
+        WorkplaceError { code: ErrorCode::WorkFailed, message, may_return: false }
     }
 }
 

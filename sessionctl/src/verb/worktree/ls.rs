@@ -66,6 +66,9 @@ struct Row {
     snapshots: usize,
     /// The reason why it cannot be read.
     error: Option<String>,
+    /// The mark of the worktree.
+    #[serde(skip)]
+    mark: Option<String>,
     /// The changes, in words.
     #[serde(skip)]
     changes: String,
@@ -79,8 +82,16 @@ pub(super) async fn run(args: &Repo, context: &Context) -> Result<u8> {
     let bases: BTreeMap<SessionId, String> =
         heads.iter().filter_map(|(id, head)| Some((*id, head.place.as_ref()?.base.clone()))).collect();
     let mut rows = blocking(move || rows(&worktrees, &bases)).await?;
+    // By their creation: the last session in a worktree is the one that matters.
+    let mut last: BTreeMap<&str, &Head> = BTreeMap::new();
+    let mut by_time: Vec<&Head> = heads.values().collect();
+    by_time.sort_by_key(|head| head.created_at);
+    last.extend(by_time.iter().filter_map(|head| Some((head.place.as_ref()?.mark.as_deref()?, *head))));
     for row in &mut rows {
-        let Some(head) = row.session.parse().ok().and_then(|id: SessionId| heads.get(&id)) else { continue };
+        let named = row.session.parse().ok().and_then(|id: SessionId| heads.get(&id));
+        let Some(head) = row.mark.as_deref().and_then(|mark| last.get(mark).copied()).or(named) else {
+            continue;
+        };
         row.session_name = Some(head.name.clone());
         row.session_status = Some(status_of(&**store.manager(), head).await.0.name());
         if let Some(made) =
@@ -109,6 +120,8 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
     }
     rows.extend(worktrees.trash()?.iter().map(|entry| removed(worktrees, entry)));
     rows.extend(worktrees.leftovers()?.iter().map(|leftover| rolled_back(worktrees, leftover)));
+    let names = worktrees.snapshot_names()?.into_iter().map(|(session, name)| (session.to_string(), name));
+    let names: BTreeMap<String, String> = names.collect();
     for session in worktrees.sessions()? {
         let snapshots = worktrees.snapshots(session)?.len();
         let session = session.to_string();
@@ -117,6 +130,7 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
             let changes = format!("{snapshots} snapshots");
             rows.push(Row {
                 schema: SCHEMA,
+                name: names.get(&session).cloned(),
                 session,
                 state: "snapshots",
                 snapshots,
@@ -136,6 +150,7 @@ fn present(worktrees: &Worktrees, worktree: &Worktree, base: Option<&str>) -> Ro
         session: worktree.session().to_string(),
         name: name_of(worktree.path()),
         state: "present",
+        mark: Some(worktree.record().mark),
         path: Some(worktree.path().to_string_lossy().into_owned()),
         disk_bytes: Some(worktrees.disk_bytes(worktree)),
         ..Row::default()
@@ -182,6 +197,7 @@ fn removed(worktrees: &Worktrees, entry: &TrashEntry) -> Row {
         branch: entry.branch.clone(),
         disk_bytes: Some(worktrees.trash_bytes(entry)),
         entry: Some(entry.id.clone()),
+        mark: Some(entry.mark.clone()),
         removed_at: Some(entry.at),
         unkept: Some(entry.pin.unkept_paths),
         changes: match entry.pin.unkept_paths {

@@ -29,7 +29,7 @@ pub(crate) async fn run(action: &WorktreeAction, context: &Context) -> Result<u8
         WorktreeAction::Ls(args) => ls::run(args, context).await,
         WorktreeAction::Path(args) => path(args, context).await,
         WorktreeAction::Diff(args) => diff(args, context).await,
-        WorktreeAction::Rm(args) => rm(args, context).await,
+        WorktreeAction::Rm(args) => Box::pin(rm(args, context)).await,
         WorktreeAction::Restore(args) => restore(args, context).await,
         WorktreeAction::Snapshots(args) => snapshots(args, context).await,
         WorktreeAction::Purge(args) => purge(args, context).await,

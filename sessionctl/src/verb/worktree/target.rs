@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use sessionkit::backend::blocking;
-use sessionkit::log::{PersistedSession, SessionWorktree};
+use sessionkit::log::SessionWorktree;
 use sessionkit::worktree::{
-    self, Leftover, RemoveOptions, RemovedWorktree, TrashEntry, Worktree, WorktreeError, Worktrees,
+    self, Leftover, RemoveOptions, RemovedWorktree, SessionWorktreeError, TrashEntry, Worktree,
+    WorktreeError, Worktrees,
 };
 use sessionkit::{ErrorCode, SessionId, Store};
 
@@ -13,73 +14,49 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::ids;
 
-/// A session with the worktree that it has, or had.
+/// A worktree of a session, as far as it is known: in its place, in the trash, or as a snapshot.
 pub(super) struct Target {
+    /// The session that is named to a person: the last one that has it, else the one that it was created for.
     pub(super) session: SessionId,
     pub(super) worktrees: Worktrees,
     store: Store,
-    /// The record in its log; `None` if the session is gone.
+    /// Set if it was found in its place.
+    place: Option<Worktree>,
+    /// The record in the log; `None` if no session of the store has it.
     made: Option<SessionWorktree>,
 }
 
 impl Target {
-    /// Finds the session that a text means, in the store, else in the repository.
+    /// Finds the worktree that a text means: the one of this name in the repository, that of a session of the store, or what is
+    /// left of a session that is gone.
     pub(super) async fn find(context: &Context, text: &str, repo: Option<&Path>) -> Result<Self> {
         let store = context.open().await?;
-        match ids::resolve(context, &**store.manager(), text, ids::Purpose::Use).await {
-            Ok(id) => {
-                let stored = store
-                    .manager()
-                    .restore_session(id)
-                    .await
-                    .map_err(|error| Failure::from(error).about(id))?;
-                Self::of(store, stored, repo).await
-            }
-            Err(failure) if failure.code() == Some(ErrorCode::NotFound) => {
-                Self::in_repository(store, text, repo).await?.ok_or(failure)
-            }
-            Err(failure) => Err(failure),
+        let here = open(repo).await;
+        if let Ok(worktrees) = &here
+            && let Some(found) = Self::of_name(&store, worktrees, text).await?
+        {
+            return Ok(found);
         }
-    }
-
-    /// Takes a session of the store.
-    pub(super) async fn of(store: Store, stored: PersistedSession, repo: Option<&Path>) -> Result<Self> {
-        let session = stored.head.id;
-        let (Some(config), Some(made)) = (stored.config.worktree, stored.worktree) else {
-            let text = format!("session {session} has no worktree of its own");
-            return Err(Failure::invalid(text).about(session).next(&["worktree", "ls"]));
-        };
-        let worktrees = match repo {
-            Some(repo) => open(Some(repo)).await?,
-            None => worktree::repository(&config).await?,
-        };
-        Ok(Self { session, worktrees, store, made: Some(made) })
-    }
-
-    /// Finds what the repository knows of a session that is not in the store: by the beginning of its id, or by the name of the
-    /// worktree.
-    async fn in_repository(store: Store, text: &str, repo: Option<&Path>) -> Result<Option<Self>> {
-        let Ok(worktrees) = open(repo).await else { return Ok(None) };
-        let (known, wanted) = (worktrees.clone(), text.to_owned());
-        let found = blocking(move || {
-            let is_named = |path: &Path| path.file_name().is_some_and(|name| name.to_str() == Some(&wanted));
-            let mut found: Vec<SessionId> = Vec::new();
-            found.extend(known.list()?.iter().filter(|tree| is_named(tree.path())).map(Worktree::session));
-            found.extend(
-                known.trash()?.iter().filter(|entry| is_named(&entry.path)).map(|entry| entry.session),
-            );
-            if found.is_empty() {
-                let begins = |id: &SessionId| id.to_string().starts_with(&wanted.to_ascii_lowercase());
-                found.extend(known.sessions()?.into_iter().filter(begins));
+        let resolved = ids::resolve(context, &**store.manager(), text, ids::Purpose::Use).await;
+        let refused = match resolved {
+            Ok(id) => {
+                let stored = store.manager().restore_session(id).await;
+                let stored = stored.map_err(|error| Failure::from(error).about(id))?;
+                if let (Some(config), Some(made)) = (stored.config.worktree, stored.worktree) {
+                    let worktrees =
+                        if repo.is_some() { here? } else { worktree::repository(&config).await? };
+                    return Ok(Self { session: id, worktrees, store, place: None, made: Some(made) });
+                }
+                let text = format!("session {id} has no worktree of its own");
+                Failure::invalid(text).about(id).next(&["worktree", "ls"])
             }
-            found.sort_unstable();
-            found.dedup();
-            Ok::<_, WorktreeError>(found)
-        })
-        .await?;
-        match found.as_slice() {
-            [] => Ok(None),
-            [session] => Ok(Some(Self { session: *session, worktrees, store, made: None })),
+            Err(failure) if failure.code() == Some(ErrorCode::NotFound) => failure,
+            Err(failure) => return Err(failure),
+        };
+        let Ok(worktrees) = here else { return Err(refused) };
+        match Self::left_of(&worktrees, text).await?.as_slice() {
+            [] => Err(refused),
+            [session] => Ok(Self { session: *session, worktrees, store, place: None, made: None }),
             several => {
                 let candidates = several.iter().map(ToString::to_string).collect();
                 let text = format!("`{text}` matches {} sessions of this repository", several.len());
@@ -88,17 +65,70 @@ impl Target {
         }
     }
 
-    /// Finds its worktree in its place.
+    /// Finds the worktree of this name that is in its place.
+    async fn of_name(store: &Store, worktrees: &Worktrees, name: &str) -> Result<Option<Self>> {
+        let known = worktrees.clone();
+        let mut found = blocking(move || known.list()).await?;
+        found.retain(|tree| has_name(tree.path(), name));
+        let Some(place) = found.pop().filter(|_| found.is_empty()) else { return Ok(None) };
+        let manager = &**store.manager();
+        let last = worktree::sessions_of(manager, &place.record().mark).await?.pop();
+        let session = last.as_ref().map_or(place.session(), |head| head.id);
+        let made = match last {
+            Some(head) => manager.restore_session(head.id).await.map_err(Failure::from)?.worktree,
+            None => None,
+        };
+        let (worktrees, store) = (worktrees.clone(), store.clone());
+        Ok(Some(Self { session, worktrees, store, place: Some(place), made }))
+    }
+
+    /// Returns the sessions of which the repository still has something: by the name of the worktree, or the beginning of the id.
+    async fn left_of(worktrees: &Worktrees, text: &str) -> Result<Vec<SessionId>, WorktreeError> {
+        let (known, wanted) = (worktrees.clone(), text.to_owned());
+        blocking(move || {
+            let mut found: Vec<SessionId> = Vec::new();
+            let trash = known.trash()?;
+            found.extend(
+                trash.iter().filter(|entry| has_name(&entry.path, &wanted)).map(|entry| entry.session),
+            );
+            if found.is_empty() {
+                let named = known.snapshot_names()?;
+                found.extend(
+                    named.into_iter().filter(|(_, name)| *name == wanted).map(|(session, _)| session),
+                );
+            }
+            if found.is_empty() {
+                let begins = |id: &SessionId| id.to_string().starts_with(&wanted.to_ascii_lowercase());
+                found.extend(known.sessions()?.into_iter().filter(begins));
+            }
+            found.sort_unstable();
+            found.dedup();
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Finds it in its place. If it is gone, the only one that was created for its session since, from a snapshot.
     pub(super) async fn locate(&self) -> Result<Worktree> {
-        if let Some(made) = &self.made {
-            let recorded = worktree::recorded(made);
-            let found = blocking(move || recorded.locate()).await;
-            return found.map_err(|error| self.gone(error));
+        let recorded = match (&self.place, &self.made) {
+            (Some(place), _) => Some(place.record()),
+            (None, made) => made.as_ref().map(worktree::recorded),
+        };
+        let gone = match recorded {
+            Some(recorded) => match blocking(move || recorded.locate()).await {
+                Ok(found) => return Ok(found),
+                Err(error) => Some(error),
+            },
+            None => None,
+        };
+        let (worktrees, session) = (self.worktrees.clone(), self.creator().await?);
+        let mut others = blocking(move || worktrees.list()).await?;
+        others.retain(|tree| tree.session() == session);
+        match (others.pop().filter(|_| others.is_empty()), gone) {
+            (Some(found), _) => Ok(found),
+            (None, Some(error)) => Err(self.gone(error)),
+            (None, None) => Err(nothing_kept(self)),
         }
-        let (worktrees, session) = (self.worktrees.clone(), self.session);
-        let found =
-            blocking(move || worktrees.list()).await?.into_iter().find(|tree| tree.session() == session);
-        found.ok_or_else(|| nothing_kept(self))
     }
 
     fn gone(&self, error: WorktreeError) -> Failure {
@@ -114,13 +144,14 @@ impl Target {
 
     /// Returns the session that it was created for, by which its snapshots are named.
     pub(super) async fn creator(&self) -> Result<SessionId> {
-        let Some(made) = &self.made else { return Ok(self.session) };
-        if let Ok(worktree) = self.locate().await {
-            return Ok(worktree.session());
+        if let Some(place) = &self.place {
+            return Ok(place.session());
         }
+        let Some(made) = &self.made else { return Ok(self.session) };
         if let Some(entry) = self.removed().await?.first() {
             return Ok(entry.session);
         }
+        // The first one that has it.
         let sessions = worktree::sessions_of(&**self.store.manager(), &made.mark).await?;
         Ok(sessions.first().map_or(self.session, |head| head.id))
     }
@@ -129,8 +160,10 @@ impl Target {
     pub(super) async fn removed(&self) -> Result<Vec<TrashEntry>> {
         let worktrees = self.worktrees.clone();
         let mut entries = blocking(move || worktrees.trash()).await?;
-        entries.retain(|entry| match &self.made {
-            Some(made) => entry.mark == made.mark,
+        let mark = self.place.as_ref().map(|place| place.record().mark);
+        let mark = mark.or_else(|| self.made.as_ref().map(|made| made.mark.clone()));
+        entries.retain(|entry| match &mark {
+            Some(mark) => entry.mark == *mark,
             None => entry.session == self.session,
         });
         Ok(entries)
@@ -159,24 +192,42 @@ impl Target {
     pub(super) async fn remove(&self, options: RemoveOptions) -> Result<Option<RemovedWorktree>> {
         let worktree = self.locate().await?;
         let manager = &**self.store.manager();
-        worktree::remove(manager, &self.worktrees, &worktree, options).await.map(Some).map_err(refusal)
+        worktree::remove(manager, &self.worktrees, &worktree, options)
+            .await
+            .map(Some)
+            .map_err(|error| refusal(error, self.session))
     }
 
     /// Checks that its worktree could be removed.
     pub(super) async fn removable(&self) -> Result<Option<RemovedWorktree>> {
         let worktree = self.locate().await?;
         let manager = &**self.store.manager();
-        worktree::check_removable(manager, &self.worktrees, &worktree).await.map(|()| None).map_err(refusal)
+        worktree::check_removable(manager, &self.worktrees, &worktree)
+            .await
+            .map(|()| None)
+            .map_err(|error| refusal(error, self.session))
     }
 }
 
 /// Names the way out of a refusal.
-pub(super) fn refusal(error: worktree::SessionWorktreeError) -> Failure {
-    if let worktree::SessionWorktreeError::Worktree(WorktreeError::Occupied { session, .. }) = &error {
-        let next = ["cancel".to_owned(), session.to_string()];
-        return Failure::from(error).next(&next.each_ref().map(String::as_str));
-    }
-    Failure::from(error)
+pub(super) fn refusal(error: SessionWorktreeError, of: SessionId) -> Failure {
+    let of = of.to_string();
+    let SessionWorktreeError::Worktree(refused) = &error else { return Failure::from(error) };
+    let occupant = if let WorktreeError::Occupied { session, .. } = refused {
+        session.to_string()
+    } else {
+        String::new()
+    };
+    let next: &[&str] = if !occupant.is_empty() {
+        &["cancel", &occupant]
+    } else if let WorktreeError::InUse { .. } = refused {
+        &["worktree", "rm", "--in-use", &of]
+    } else if let WorktreeError::Locked { .. } = refused {
+        &["worktree", "unlock", &of]
+    } else {
+        &["worktree", "ls"]
+    };
+    Failure::chain(refused.code(), refused).next(next)
 }
 
 /// Opens the repository of a directory.
@@ -200,4 +251,8 @@ fn next_to(path: &Path, number: u64) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".snapshot-{number}"));
     path.with_file_name(name)
+}
+
+fn has_name(path: &Path, name: &str) -> bool {
+    path.file_name().is_some_and(|found| found.to_str() == Some(name))
 }

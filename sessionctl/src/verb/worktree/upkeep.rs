@@ -8,14 +8,14 @@ use std::time::Duration;
 use sessionkit::backend::blocking;
 use sessionkit::log::{PersistedSession, WorktreeConfig};
 use sessionkit::manager::Liveness;
-use sessionkit::worktree::{self, RecoveredCreation, RecoveredEntry, RemoveOptions, Worktrees};
-use sessionkit::{Head, SessionFilter, SessionId, SessionManager};
+use sessionkit::worktree::{self, EntryState, RecoveredCreation, RecoveredEntry, RemoveOptions, Worktrees};
+use sessionkit::{ErrorCode, Head, SessionFilter, SessionId, SessionManager};
 
 use super::target::refusal;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::short;
-use crate::session_worktree::made_worktree;
+use crate::session_worktree::{made_worktree, removed};
 use crate::verb;
 
 /// Time for which a removed worktree stays in the trash.
@@ -31,7 +31,16 @@ pub(crate) async fn remove_with(
     let Ok(stored) = manager.restore_session(id).await else { return Ok(()) };
     let (Some(config), Some(made)) = (&stored.config.worktree, &stored.worktree) else { return Ok(()) };
     // One that is gone, or that was removed already, is not needed.
-    let Ok(Some(found)) = made_worktree(&stored).await else { return Ok(()) };
+    let Ok(Some(found)) = made_worktree(&stored).await else {
+        return match removed(&stored).await {
+            // Its directory may still be in its place.
+            Some(entry) if entry.state != EntryState::Removed => {
+                let text = format!("the removal of the worktree {} was interrupted", entry.path.display());
+                Err(Failure::new(ErrorCode::WorktreeInUse, text).next(&["recover"]))
+            }
+            Some(_) | None => Ok(()),
+        };
+    };
     let others = worktree::sessions_of(manager, &made.mark).await.map_err(Failure::from)?;
     if let Some(other) = others.iter().find(|head| head.id != id) {
         let text = format!("its worktree is left: session {} has it, too", short(other.id));
@@ -39,8 +48,9 @@ pub(crate) async fn remove_with(
         return Ok(());
     }
     let worktrees = worktree::repository(config).await?;
-    let removed =
-        worktree::remove(manager, &worktrees, &found, RemoveOptions::new()).await.map_err(refusal)?;
+    let removed = worktree::remove(manager, &worktrees, &found, RemoveOptions::new())
+        .await
+        .map_err(|error| refusal(error, id))?;
     let text = format!("its worktree {} is in the trash", removed.entry.path.display());
     let repository = worktrees.repository().root().to_string_lossy().into_owned();
     context.hint(&text, &[id], &["worktree", "restore", "--repo", &repository, &id.to_string()]);
@@ -152,9 +162,7 @@ async fn recover_trash(context: &Context, worktrees: Worktrees) -> Result<()> {
             }
             RecoveredEntry::Failed { id, reason } => {
                 let text = format!("the entry {id} of the trash of worktrees cannot be recovered: {reason}");
-                failed.get_or_insert(
-                    Failure::new(sessionkit::ErrorCode::GitFailed, text).next(&["worktree", "ls"]),
-                );
+                failed.get_or_insert(Failure::new(ErrorCode::GitFailed, text).next(&["worktree", "ls"]));
                 continue;
             }
             _ => continue,
