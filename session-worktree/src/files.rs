@@ -136,3 +136,21 @@ pub(crate) fn disk_bytes(dir: &Path) -> u64 {
     }
     add(dir, &mut HashSet::new())
 }
+
+/// Returns the path, with a number if it is taken.
+pub(crate) fn free(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    let numbered = |number: u32| {
+        let mut name = name.to_owned();
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        path.with_file_name(name)
+    };
+    (1..=u32::MAX).map(numbered).find(|path| !exists(path)).unwrap_or_else(|| path.to_owned())
+}
+
+/// Returns the nearest directory above a path that exists.
+pub(crate) fn existing_parent(path: &Path) -> &Path {
+    path.ancestors().skip(1).find(|parent| parent.is_dir()).unwrap_or_else(|| Path::new("/"))
+}

@@ -142,6 +142,15 @@ impl TrashEntry {
         self.write(repository)
     }
 
+    /// Moves the worktree into the trash, or leaves it as it was.
+    fn remove_or_undo(&mut self, repository: &Repository) -> Result<()> {
+        let removed = self.complete_removal(repository);
+        if removed.is_err() {
+            self.undo_removal(repository)?;
+        }
+        removed
+    }
+
     /// Gives up a removal whose directory could not be moved: git knows the worktree again.
     fn undo_removal(&self, repository: &Repository) -> Result<()> {
         let registration = self.registration(repository);
@@ -175,7 +184,7 @@ impl TrashEntry {
             match files::move_dir(&kept.dir, &git_dir) {
                 Err(WorktreeError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                     // A garbage collection that ran meanwhile has created a directory of that name.
-                    git_dir = free(&git_dir);
+                    git_dir = files::free(&git_dir);
                     self.state = EntryState::Restoring { path: path.clone(), git_dir: git_dir.clone() };
                     self.write(repository)?;
                 }
@@ -283,10 +292,7 @@ pub(crate) fn remove(
         discard(&folder)?;
         return Err(error);
     }
-    if let Err(error) = entry.complete_removal(repository) {
-        entry.undo_removal(repository)?;
-        return Err(error);
-    }
+    entry.remove_or_undo(repository)?;
     let branch = match (&entry.branch, &entry.head) {
         (None, _) | (_, None) => BranchOutcome::None,
         (Some(_), Some(_)) if !options.delete_branch => BranchOutcome::Kept,
@@ -303,12 +309,12 @@ pub(crate) fn restore(repository: &Repository, id: &str, to: Option<&Path>) -> R
     if entry.state != EntryState::Removed || !files::exists(&entry.tree) {
         return Err(WorktreeError::NothingKept { what: id.to_owned() });
     }
-    let path = free(to.unwrap_or(&entry.path));
-    if !files::on_one_device(&entry.tree, existing_parent(&path)) {
+    let path = files::free(to.unwrap_or(&entry.path));
+    if !files::on_one_device(&entry.tree, files::existing_parent(&path)) {
         let reason = format!("{} is on another file system", path.display());
         return Err(WorktreeError::NoPlace { slug: id.to_owned(), reason });
     }
-    let git_dir = free(&entry.git_dir);
+    let git_dir = files::free(&entry.git_dir);
     entry.state = EntryState::Restoring { path, git_dir };
     entry.write(repository)?;
     entry.complete_restoration(repository)
@@ -348,7 +354,7 @@ fn recover_entry(repository: &Repository, mut entry: TrashEntry) -> Result<Optio
                 let reason = "another directory is in its place".to_owned();
                 return Err(WorktreeError::Gone { path: entry.path, reason });
             }
-            entry.complete_removal(repository)?;
+            entry.remove_or_undo(repository)?;
             Ok(Some(RecoveredEntry::Removed(entry)))
         }
         EntryState::Removing => {
@@ -423,23 +429,6 @@ fn discard(folder: &Path) -> Result<()> {
     }
     fs::remove_dir(folder).context("remove", folder)?;
     files::flush_parent(folder)
-}
-
-/// Returns the path, with a number if it is taken.
-fn free(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default();
-    let numbered = |number: u32| {
-        let mut name = name.to_owned();
-        if number > 1 {
-            name.push(format!("-{number}"));
-        }
-        path.with_file_name(name)
-    };
-    (1..=u32::MAX).map(numbered).find(|path| !files::exists(path)).unwrap_or_else(|| path.to_owned())
-}
-
-fn existing_parent(path: &Path) -> &Path {
-    path.ancestors().skip(1).find(|parent| parent.is_dir()).unwrap_or_else(|| Path::new("/"))
 }
 
 /// Compares two paths of which one may be gone.

@@ -661,6 +661,9 @@ fn a_snapshot_takes_no_branch_from_another_worktree() {
     project.ctl(&["worktree", "rm", "fix"]).exits(0);
     project.ctl(&["worktree", "restore", "fix"]).exits(0);
     let base = project.git(&["rev-parse", "main"]);
+    let first = project.tree("first");
+    project.ctl(&["worktree", "restore", "fix@1", "--to", first.to_str().unwrap()]).exits(0);
+    assert_eq!(git(&first, &["rev-parse", "--abbrev-ref", "HEAD"]), "HEAD");
     git(&project.tree("fix"), &["commit", "--quiet", "--message=later"]);
     let look = project.tree("look");
     project.ctl(&["worktree", "restore", "fix@1", "--to", look.to_str().unwrap()]).exits(0);
