@@ -1,7 +1,7 @@
 //! Git worktrees of sessions: each session works in a directory and on a branch of its own, and nothing that it leaves there
 //! is lost when it is removed.
 //!
-//! A session whose configuration has a [`WorktreeConfig`](crate::log::WorktreeConfig) runs its program in a worktree that the
+//! A session whose configuration has a [`WorktreeConfig`] runs its program in a worktree that the
 //! [runner](crate::Store::runner) creates for it, and never anywhere else. [`remove`] takes it away once no session works in
 //! it; [`Worktrees`] lists, restores and purges what was removed.
 //!
