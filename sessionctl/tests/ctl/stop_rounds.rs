@@ -86,8 +86,13 @@ impl Round {
         };
         match (ended, after_end) {
             (true, true) => vec![result],
-            // A supervisor that dies before it reports the end leaves a crash: `failed`.
-            (true, false) => [stopped, vec![result]].concat(),
+            // A supervisor that dies before it reports the end leaves a crash: `failed`. A program that was about to exit, and did
+            // not come to its trap any more, is one that ignores the signal.
+            (true, false) => {
+                let ignored = matches!(self.target, Target::Owner | Target::All) && int && self.code != 0;
+                let ignored = ignored.then_some("stopped");
+                stopped.into_iter().chain([result]).chain(ignored).collect()
+            }
             (false, _) => stopped,
         }
     }
