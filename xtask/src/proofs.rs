@@ -156,8 +156,8 @@ fn items(items: u64, kills: u64) -> Proof {
 }
 
 fn of_worktrees() -> Part {
-    let title = "lifetimes: 100 random lives of worktrees next to garbage collections (1,000 in a round)";
-    let (once, round) = (lifetimes(100), Some(lifetimes(1_000)));
+    let title = "lifetimes: 100 random lives of worktrees next to garbage collections (200 in a round)";
+    let (once, round) = (lifetimes(100), Some(lifetimes(200)));
     Part { name: "lifetimes", title: title.to_owned(), once, round }
 }
 
