@@ -6,6 +6,10 @@ const SIGNATURE: &[u8] = b"TREE";
 /// Bytes of an object's id, in both formats.
 const ID_BYTES: [usize; 2] = [20, 32];
 
+/// Directories inside of each other that are read. A path of Linux has at most 4,096 bytes (`PATH_MAX`), so at most 2,048 names;
+/// an index with more would exhaust the stack.
+const MAX_DEPTH: usize = 2048;
+
 /// Returns the trees that an index remembers, without those inside of another one.
 pub(crate) fn remembered(index: &[u8]) -> Vec<String> {
     // The entries of the index before it differ by version. What only looks like the extension names no object.
@@ -19,14 +23,21 @@ fn extension(rest: &[u8]) -> Option<Vec<String>> {
     let content = rest.get(..usize::try_from(u32::from_be_bytes(*size)).ok()?)?;
     ID_BYTES.into_iter().find_map(|id_bytes| {
         let (mut trees, mut left) = (Vec::new(), content);
-        directory(&mut left, id_bytes, false, &mut trees)?;
+        directory(&mut left, id_bytes, MAX_DEPTH, false, &mut trees)?;
         left.is_empty().then_some(trees)
     })
 }
 
 /// Parses a directory: its name, the number of entries below it (negative if its tree is not known), that of its
 /// subdirectories, its tree, and these.
-fn directory(left: &mut &[u8], id_bytes: usize, is_inside: bool, trees: &mut Vec<String>) -> Option<()> {
+fn directory(
+    left: &mut &[u8],
+    id_bytes: usize,
+    depth: usize,
+    is_inside: bool,
+    trees: &mut Vec<String>,
+) -> Option<()> {
+    let below = depth.checked_sub(1)?;
     take_until(left, 0)?;
     let entries: i64 = std::str::from_utf8(take_until(left, b' ')?).ok()?.parse().ok()?;
     let directories: u32 = std::str::from_utf8(take_until(left, b'\n')?).ok()?.parse().ok()?;
@@ -40,7 +51,7 @@ fn directory(left: &mut &[u8], id_bytes: usize, is_inside: bool, trees: &mut Vec
     }
     for _ in 0..directories {
         // Each takes some bytes, so a wrong number ends soon.
-        directory(left, id_bytes, is_inside || is_known, trees)?;
+        directory(left, id_bytes, below, is_inside || is_known, trees)?;
     }
     Some(())
 }
@@ -80,5 +91,15 @@ mod tests {
         }
         assert!(remembered(&index(&[b"\x003 4000000000\n".as_slice(), &[0; 20]].concat())).is_empty());
         assert!(remembered(&index(b"")).is_empty());
+    }
+
+    #[test]
+    fn directories_without_end_are_no_extension() {
+        let nested = |depth: usize| {
+            index(&[b"d\x00-1 1\n".repeat(depth), b"e\x001 0\n".to_vec(), vec![1; 20]].concat())
+        };
+        assert_eq!(remembered(&nested(MAX_DEPTH - 1)), ["01".repeat(20)]);
+        assert!(remembered(&nested(MAX_DEPTH)).is_empty());
+        assert!(remembered(&nested(1_000_000)).is_empty());
     }
 }

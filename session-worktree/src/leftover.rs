@@ -51,8 +51,10 @@ impl Leftover {
     /// Deletes it, and returns the bytes that this frees.
     pub(crate) fn purge(&self, repository: &Repository) -> Result<u64> {
         let freed = self.disk_bytes(repository);
-        // Both were renamed by us, to names with a random part.
-        for dir in [self.tree.clone(), self.folder(repository)] {
+        let folder = self.folder(repository);
+        // All were renamed by us, to names with a random part. The file that describes them goes last, so that a purge that is
+        // interrupted can be repeated.
+        for dir in [self.tree.clone(), folder.join("registration"), folder] {
             match fs::remove_dir_all(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).context("remove", &dir);

@@ -201,9 +201,9 @@ impl<'a> Attempt<'a> {
         line(&mut out, &format!("commit {name}"));
         line(&mut out, &format!("author {AUTHOR} {now} +0000"));
         line(&mut out, &format!("committer {AUTHOR} {now} +0000"));
-        let name = self.worktree.path.file_name().unwrap_or_default().to_string_lossy();
-        let name = session_core::text::visible(&name).into_owned();
-        data(&mut out, format!("Worktree of session {}: {name}\n", self.worktree.session).as_bytes());
+        let tree_name = self.worktree.path.file_name().unwrap_or_default().to_string_lossy();
+        let tree_name = session_core::text::visible(&tree_name).into_owned();
+        data(&mut out, format!("Worktree of session {}: {tree_name}\n", self.worktree.session).as_bytes());
         for (place, parent) in self.commits.iter().enumerate() {
             line(&mut out, &format!("{} {parent}", if place == 0 { "from" } else { "merge" }));
         }
@@ -405,17 +405,31 @@ fn types(repository: &Repository, objects: &BTreeSet<String>) -> Result<Vec<(Str
 }
 
 /// Returns those of these trees that are complete. Git computes one that is missing again, and what is incomplete was so before.
-fn complete(repository: &Repository, trees: Vec<String>) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for tree in trees {
-        let args = ["rev-list", "--objects", "--missing=print", "--no-object-names", &tree];
-        let output = repository.call("read a tree").args(args).offline().output()?;
-        let is_missing = |line: &[u8]| line.starts_with(b"?");
-        if output.code == Some(0) && !output.stdout.split(|byte| *byte == b'\n').any(is_missing) {
-            found.push(tree);
-        }
+fn complete(repository: &Repository, mut trees: Vec<String>) -> Result<Vec<String>> {
+    // Nearly always all are, so that one call of git is enough for any number.
+    if trees.is_empty() || are_complete(repository, &trees)? {
+        return Ok(trees);
     }
-    Ok(found)
+    let mut failed = None;
+    trees.retain(|tree| {
+        are_complete(repository, std::slice::from_ref(tree)).unwrap_or_else(|error| {
+            failed.get_or_insert(error);
+            false
+        })
+    });
+    failed.map_or(Ok(trees), Err)
+}
+
+/// Returns `true` if git has every object of these trees.
+fn are_complete(repository: &Repository, trees: &[String]) -> Result<bool> {
+    let mut input = Vec::new();
+    for tree in trees {
+        line(&mut input, tree);
+    }
+    let args = ["rev-list", "--objects", "--missing=print", "--no-object-names", "--stdin"];
+    let output = repository.call("read trees").args(args).offline().input(input).output()?;
+    let is_missing = |line: &[u8]| line.starts_with(b"?");
+    Ok(output.code == Some(0) && !output.stdout.split(|byte| *byte == b'\n').any(is_missing))
 }
 
 /// Returns the blobs of the index in all stages.

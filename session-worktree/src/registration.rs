@@ -124,12 +124,15 @@ impl Registration {
     }
 }
 
+/// The begin of the reason of our locks. It names this library, so that no other tool's lock is taken for ours.
+const LOCK_REASON: &str = "session-worktree: session ";
+
 /// Returns the session in the reason of a lock, if it is one of ours.
 pub(crate) fn session_of_lock(reason: &str) -> Option<SessionId> {
-    reason.strip_prefix("session ")?.parse().ok()
+    reason.strip_prefix(LOCK_REASON)?.parse().ok()
 }
 
 /// Returns the reason with which a worktree of a session is locked.
 pub(crate) fn lock_reason(session: SessionId) -> String {
-    format!("session {session}")
+    format!("{LOCK_REASON}{session}")
 }

@@ -295,8 +295,8 @@ impl Worktrees {
         leftover.disk_bytes(&self.repository)
     }
 
-    /// Deletes for good what was removed before a time and is complete in its snapshot, and parts of worktrees that were never
-    /// completed. Returns the directories that they had.
+    /// Deletes for good what was removed before a time and is complete in its snapshot, and returns the directories that it had.
+    /// Parts of worktrees that were never completed have no snapshot, so they are left.
     ///
     /// # Errors
     /// If the trash cannot be read; files that cannot be deleted.
@@ -306,10 +306,6 @@ impl Worktrees {
             if self.purge(&entry.id, false)?.is_some() {
                 purged.push(entry.path);
             }
-        }
-        for leftover in self.leftovers()?.into_iter().filter(|leftover| leftover.at < before) {
-            self.purge_leftover(&leftover)?;
-            purged.push(leftover.path);
         }
         Ok(purged)
     }

@@ -84,7 +84,7 @@ fn asked(shown: &str, setup: &str) -> Result<bool> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Returns the file with an approved content. It has the content itself: two that share a name are told apart by it.
+/// Returns the file with an approved content. It has the content itself, which distinguishes two of the same name.
 fn place(setup: &str) -> Result<PathBuf> {
     let store = StoreUrl::user_default()?;
     let state = store.path().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();

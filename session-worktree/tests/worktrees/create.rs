@@ -1,9 +1,11 @@
 //! Creation: place, branch, lock and mark.
 
 use std::fs;
+use std::path::PathBuf;
 
-use session_core::SessionId;
-use session_worktree::{Base, NewWorktree, RecoveredCreation, Slug, Worktree, WorktreeError};
+use session_core::Clock as _;
+use session_core::{SessionId, SystemClock, Timestamp};
+use session_worktree::{Base, NewWorktree, RecoveredCreation, RecoveredEntry, Slug, Worktree, WorktreeError};
 
 use crate::fixture::{Fixture, git, write};
 
@@ -16,7 +18,7 @@ fn a_worktree_lies_next_to_its_repository_on_its_own_branch() {
     assert_eq!(git(worktree.path(), &["rev-parse", "HEAD"]), fixture.git(&["rev-parse", "main"]));
     assert_eq!(git(worktree.path(), &["status", "--porcelain"]), "");
     let listed = fixture.git(&["worktree", "list", "--porcelain"]);
-    assert!(listed.contains(&format!("locked session {}", worktree.session())), "{listed}");
+    assert!(listed.contains(&format!("locked session-worktree: session {}", worktree.session())), "{listed}");
     assert_eq!(Worktree::at(worktree.path()).unwrap(), worktree);
     assert_eq!(worktree.record().locate().unwrap(), worktree);
     assert_eq!(fixture.worktrees().list().unwrap(), [worktree]);
@@ -186,6 +188,37 @@ fn an_interrupted_creation_is_rolled_back() {
     assert_eq!(fixture.git(&["branch", "--list", "feature/*"]), "");
     assert_eq!(worktrees.recover_creation(&plan).unwrap(), RecoveredCreation::Nothing);
     worktrees.create(&plan).unwrap().unwrap();
+}
+
+/// Another tool names its sessions, too, and may use the same kind of id.
+#[test]
+fn a_worktree_that_another_tool_has_locked_is_left() {
+    let fixture = Fixture::new();
+    let theirs = fixture.folder.path().join("theirs");
+    let reason = format!("session {}", SessionId::random());
+    fixture.git(&["worktree", "add", "--quiet", "--lock", "--reason", &reason, theirs.to_str().unwrap()]);
+    write(&theirs.join("work"), "of hours\n");
+    assert_eq!(fixture.worktrees().recover().unwrap(), []);
+    assert_eq!(fs::read_to_string(theirs.join("work")).unwrap(), "of hours\n");
+    git(&theirs, &["status"]);
+}
+
+/// A person may have worked in it, and no snapshot keeps that.
+#[test]
+fn what_was_never_completed_is_deleted_only_on_request() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    write(&worktree.path().join("work"), "of hours\n");
+    fs::remove_file(worktree.git_dir().join("session.json")).unwrap();
+    let recovered = worktrees.recover().unwrap();
+    assert!(matches!(recovered[..], [RecoveredEntry::RolledBack(_)]), "{recovered:?}");
+    let year = i64::from(365 * 24 * 3600) * 1000;
+    let later = Timestamp::from_millis(SystemClock.now().as_millis() + year).unwrap();
+    assert_eq!(worktrees.purge_older(later).unwrap(), Vec::<PathBuf>::new());
+    let leftovers = worktrees.leftovers().unwrap();
+    assert_eq!(leftovers.len(), 1);
+    assert!(worktrees.purge_leftover(&leftovers[0]).unwrap() > 0);
+    assert_eq!(worktrees.leftovers().unwrap(), []);
 }
 
 #[test]
