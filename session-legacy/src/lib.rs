@@ -41,7 +41,6 @@ mod fields;
 mod folder;
 mod format;
 mod formats;
-mod git;
 mod import;
 mod log;
 mod origin;

@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use session_core::{ErrorCode, SessionId};
+use session_worktree::Git;
 
 use crate::folder::Folder;
 use crate::formats::{container, msw, prodigy};
-use crate::git::Worktree;
 use crate::store::{LegacyEntry, LegacyStore};
 use crate::{Format, origin};
 
@@ -62,16 +62,12 @@ impl LegacyError {
 /// # Errors
 /// [`LegacyError`] if there is nothing to read. An error in a single entry is returned in place of that entry.
 pub fn read(format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
-    read_with("git", format, path)
-}
-
-fn read_with(git: &str, format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
     let failed = |error| LegacyError::Unopenable { path: path.to_owned(), format, error };
     let mut store = LegacyStore { format, entries: Vec::new(), warnings: Vec::new() };
     match format {
         Format::Msw => entries(&mut store, path, ".msw", msw::entry),
         Format::Prodigy => entries(&mut store, path, ".prodigy", prodigy::entry),
-        Format::Container => one_file(&mut store, path, git),
+        Format::Container => one_file(&mut store, path),
     }
     .map_err(failed)?;
     refuse_duplicate_ids(&mut store.entries);
@@ -129,7 +125,7 @@ fn parent_and_name(path: &Path) -> io::Result<(Folder, OsString)> {
 }
 
 /// Reads one file with all sessions. If that is unusable, reads the git worktrees next to it.
-fn one_file(store: &mut LegacyStore, path: &Path, git: &str) -> io::Result<()> {
+fn one_file(store: &mut LegacyStore, path: &Path) -> io::Result<()> {
     let (folder, name) = if path.is_dir() {
         (Folder::open(path)?, OsString::from(SESSIONS_FILE))
     } else {
@@ -148,10 +144,10 @@ fn one_file(store: &mut LegacyStore, path: &Path, git: &str) -> io::Result<()> {
         Err(reason) => reason,
     };
     store.warnings.push(format!("{shown} {reason}: reading the git worktrees instead"));
-    worktrees(store, &folder, git)
+    worktrees(store, &folder)
 }
 
-fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<()> {
+fn worktrees(store: &mut LegacyStore, folder: &Folder) -> io::Result<()> {
     let worktrees = match folder.folder(WORKTREES_FOLDER) {
         Ok(Some(worktrees)) => worktrees,
         Ok(None) => {
@@ -163,15 +159,15 @@ fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<
             return Ok(());
         }
     };
-    let mut others = Vec::new();
+    let (git, mut others) = (Git::default(), Vec::new());
     for name in worktrees.names()? {
         let shown = name.to_string_lossy().into_owned();
         match worktrees.folder(&name) {
             Ok(Some(worktree)) if origin::is_uuid(&shown) && worktree.holds(".git") => {
-                store.entries.push(match Worktree::inspect(git, &shown, worktree.path()) {
-                    Ok(worktree) => container::from_worktree(&worktree),
-                    Err(reason) => LegacyEntry::unreadable(format!("{WORKTREES_FOLDER}/{shown}"), reason),
-                });
+                let entry = container::from_worktree(&git, &shown, worktree.path());
+                store.entries.push(entry.unwrap_or_else(|reason| {
+                    LegacyEntry::unreadable(format!("{WORKTREES_FOLDER}/{shown}"), reason)
+                }));
             }
             Ok(_) | Err(_) => others.push(shown),
         }

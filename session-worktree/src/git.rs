@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::error::{Result, WorktreeError};
 
@@ -30,6 +32,9 @@ const SETTINGS: &[&str] = &[
     "gc.auto=0",
     "advice.graftFileDeprecated=false",
 ];
+
+/// The most that is read of what a call with a timeout prints.
+const OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Settings with which a transport of the repository would run a program.
 const TRANSPORT: [&str; 4] = ["core.sshcommand", "core.gitproxy", "credential.helper", "remote.*.vcs"];
@@ -88,6 +93,7 @@ pub(crate) struct Call {
     input: Option<Input>,
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,
+    timeout: Option<Duration>,
 }
 
 /// Writes the input of a call.
@@ -114,7 +120,7 @@ impl Git {
             command.args(["-c", setting]);
         }
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_NO_REPLACE_OBJECTS", "1");
-        Call { command, what: what.into(), input: None, stdin: None, stdout: None }
+        Call { command, what: what.into(), input: None, stdin: None, stdout: None, timeout: None }
     }
 
     /// Checks that git is there, and new enough.
@@ -225,6 +231,13 @@ impl Call {
         self.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none")
     }
 
+    /// Kills git after this time, and reads at most 4 MiB of what it prints: for repositories of strangers, where a device in
+    /// place of a file would block it for ever.
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Passes bytes to standard input.
     pub(crate) fn input(self, input: Vec<u8>) -> Self {
         self.stream(move |out| out.write_all(&input))
@@ -272,7 +285,11 @@ impl Call {
             }
             _ => None,
         };
-        let output = child.wait_with_output().map_err(failed)?;
+        let output = match self.timeout {
+            Some(timeout) => wait_at_most(child, timeout),
+            None => child.wait_with_output(),
+        }
+        .map_err(failed)?;
         if let Some(Err(error)) = writer.and_then(|writer| writer.join().ok())
             && error.kind() != io::ErrorKind::BrokenPipe
         {
@@ -315,6 +332,45 @@ impl Call {
     }
 }
 
+/// Waits for the end of a child like `wait_with_output`, and kills it after `timeout`.
+fn wait_at_most(mut child: Child, timeout: Duration) -> io::Result<process::Output> {
+    let readers = reader(child.stdout.take()).and_then(|out| Ok((out, reader(child.stderr.take())?)));
+    let (stdout, stderr) = match readers {
+        Ok(readers) => readers,
+        Err(error) => {
+            child.kill().and_then(|()| child.wait())?;
+            return Err(error);
+        }
+    };
+    let deadline = Instant::now() + timeout;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() >= deadline {
+            // The readers are not waited for: a child of git may keep the pipes open.
+            child.kill().and_then(|()| child.wait())?;
+            let message = format!("it did not end within {} s", timeout.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let join = |reader: JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
+    Ok(process::Output { status, stdout: join(stdout), stderr: join(stderr) })
+}
+
+/// Reads a pipe in a thread, so that the child does not block on a full one.
+fn reader(pipe: Option<impl io::Read + Send + 'static>) -> io::Result<JoinHandle<Vec<u8>>> {
+    std::thread::Builder::new().name("session-git".to_owned()).spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // After an error, the bytes read before it are used.
+            let _ = pipe.take(OUTPUT_BYTES).read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
 /// Returns the first two numbers of a version.
 fn number(version: &str) -> (u32, u32) {
     let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
@@ -331,6 +387,21 @@ mod tests {
         assert!(number("2.41.0.windows.1") >= number(NEEDED));
         assert!(number("2.9.5") < number(NEEDED));
         assert!(number("") < number(NEEDED));
+    }
+
+    /// A device in place of `HEAD` blocked the import of an old store.
+    #[test]
+    fn a_git_that_does_not_end_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("git");
+        let pid = folder.path().join("pid");
+        std::fs::write(&program, format!("#!/bin/sh\necho $$ >{}\nexec sleep 100\n", pid.display())).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let call = Git::new(program).call(folder.path(), "read it");
+        let error = call.timeout(Duration::from_secs(1)).output().unwrap_err();
+        assert_eq!(error.to_string(), "git cannot read it: it did not end within 1 s");
+        let pid = std::fs::read_to_string(pid).unwrap();
+        assert!(!Path::new("/proc").join(pid.trim()).exists(), "git is still running");
     }
 
     #[test]

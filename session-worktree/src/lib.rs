@@ -8,9 +8,10 @@
 //!   they are on the disk, what is staged, and commits that only the reflog names.
 //! - [`Worktrees::remove`] pins a worktree and moves it into the trash, [`Worktrees::restore`] puts it back byte for byte,
 //!   and [`Worktrees::purge`] deletes it after that. [`Worktrees::restore_snapshot`] needs only the pin.
+//! - [`WorktreeHistory::read`] reads branch and times of any worktree, also of one that another tool has created.
 //!
-//! Git 2.41 or later is required; an older one is an error. It is run without hooks and without programs that only the repository names, and with a clean environment. All calls
-//! block.
+//! Git 2.41 or later is required; an older one is an error. It is run without hooks and without programs that only the
+//! repository names, and with a clean environment. All calls block.
 //!
 //! ```no_run
 //! use session_core::SessionId;
@@ -39,6 +40,7 @@ mod creation;
 mod error;
 mod files;
 mod git;
+mod history;
 mod include;
 mod leftover;
 mod pin;
@@ -57,6 +59,7 @@ mod worktrees;
 pub use self::creation::{Base, CreationPlan, NewWorktree, RecoveredCreation};
 pub use self::error::{Result, WorktreeError};
 pub use self::git::Git;
+pub use self::history::WorktreeHistory;
 pub use self::include::IncludedFiles;
 pub use self::leftover::Leftover;
 pub use self::pin::Pin;

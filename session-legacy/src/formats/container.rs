@@ -1,14 +1,16 @@
 //! The format `container`: all sessions in one JSON file; without a usable file, one session for each git worktree.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use session_core::{ExecutionMode, PauseReason, ProgressReport, SessionEvent};
+use session_worktree::{Git, WorktreeError, WorktreeHistory};
 
 use super::{failure, members, parse, unknown};
 use crate::Format;
 use crate::fields::{Fields, Notes};
-use crate::git::Worktree;
 use crate::log::{FinalState, LogBuilder, importer};
 use crate::origin::{Origin, cut_bytes, name_of, with_label};
 use crate::store::LegacyEntry;
@@ -102,32 +104,46 @@ fn end(status: &str, origin: &Origin, notes: &mut Notes) -> Result<FinalState, S
 }
 
 /// Converts a git worktree to a session, of which only the data of git is known.
-pub(crate) fn from_worktree(worktree: &Worktree) -> LegacyEntry {
-    let Worktree { name, path, branch, created, last, .. } = worktree;
+///
+/// # Errors
+/// The reason why git cannot read it.
+pub(crate) fn from_worktree(git: &Git, name: &str, path: &Path) -> Result<LegacyEntry, String> {
+    let history = WorktreeHistory::read(git, path).map_err(|error| {
+        if let WorktreeError::NotARepository { reason, .. } = error {
+            return format!("is not a git worktree: {reason}");
+        }
+        format!("cannot be read: {error}")
+    })?;
+    let path = path.to_str().ok_or("has a path that is not UTF-8")?;
     let mut notes = Notes::new();
-    let source = format!(".worktrees/{name}");
-    let origin = Origin::new(Format::Container, name, "", &source, &mut notes);
+    let origin = Origin::new(Format::Container, name, "", &format!(".worktrees/{name}"), &mut notes);
     let mut config = origin.config(None, Some("container"), &mut notes).project_path(path);
     if let Some(name) = name_of(name, "the worktree's name", &mut notes) {
         config = config.mode(ExecutionMode::Worktree { name });
     }
-    if let Some(branch) = branch {
+    if let Some(branch) = &history.branch {
         config = with_label(config, "branch", branch, &mut notes);
     }
     notes.push("only its worktree is left: its progress, and if it ever ran, is not known".to_owned());
-    notes.extend(worktree.notes.iter().cloned());
-    let value = json!({ "worktree": path, "branch": branch, "created": created, "last_activity": last });
+    match history.last_used {
+        None => notes.push("git has no times for it".to_owned()),
+        Some(_) if history.has_reflog => {}
+        Some(_) => notes.push("git has no reflog of it: the time of its commit is used".to_owned()),
+    }
+    let WorktreeHistory { branch, first_used, last_used, .. } = history;
+    let value =
+        json!({ "worktree": path, "branch": branch, "created": first_used, "last_activity": last_used });
     let raw = value.to_string();
-    LogBuilder {
+    Ok(LogBuilder {
         origin,
         config,
         raw: &raw,
         value: &value,
-        created: *created,
+        created: first_used,
         started: None,
         steps: Vec::new(),
-        updated: *last,
+        updated: last_used,
         end: FinalState::NotStarted,
     }
-    .build(notes)
+    .build(notes))
 }

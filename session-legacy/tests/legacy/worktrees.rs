@@ -150,7 +150,10 @@ fn a_worktree_that_git_cannot_read_is_reported() {
     let (sessions, unreadable) = split(&store);
     assert_eq!((sessions.len(), unreadable.len()), (1, 1), "{store:?}");
     assert_eq!(unreadable[0].0, format!(".worktrees/{ONE}"));
-    assert!(unreadable[0].1.starts_with("cannot be read by git: fatal:"), "{unreadable:?}");
+    assert!(
+        unreadable[0].1.starts_with("cannot be read: git cannot read the worktree: fatal:"),
+        "{unreadable:?}"
+    );
 }
 
 /// A folder with an empty `.git` is not a worktree, and is not treated as part of the enclosing repository.
@@ -162,4 +165,5 @@ fn a_folder_that_is_no_worktree_is_reported() {
     let (sessions, unreadable) = split(&store);
     assert_eq!((sessions.len(), unreadable.len()), (2, 1), "{store:?}");
     assert_eq!(unreadable[0].0, format!(".worktrees/{BARE}"));
+    assert!(unreadable[0].1.starts_with("is not a git worktree: it is a directory in /"), "{unreadable:?}");
 }

@@ -177,7 +177,10 @@ fn worktrees_are_listed_as_unreadable_without_git() {
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["unreadable"].as_array().unwrap().len(), 2, "{report:#}");
     for entry in report["unreadable"].as_array().unwrap() {
-        assert!(entry["reason"].as_str().unwrap().starts_with("git is not installed"), "{report:#}");
+        assert!(
+            entry["reason"].as_str().unwrap().starts_with("cannot be read: git was not found"),
+            "{report:#}"
+        );
     }
     assert!(report["warnings"][0].as_str().unwrap().contains("reading the git worktrees"), "{report:#}");
     // An error of git is part of the reason.
@@ -190,5 +193,5 @@ fn worktrees_are_listed_as_unreadable_without_git() {
         command
     })
     .exits(7);
-    assert!(ran.stdout.contains("cannot be read by git: no"), "{ran:#?}");
+    assert!(ran.stdout.contains("cannot be read: git cannot read the worktree: no"), "{ran:#?}");
 }

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("session-storage-engine", &["session-core"], &["session-testkit"]),
     ("session-storage-*", &["session-core", "session-storage-engine"], &["session-testkit"]),
     ("session-observers", &["session-core"], &["session-testkit"]),
-    ("session-legacy", &["session-core"], &[]),
+    ("session-legacy", &["session-core", "session-worktree"], &[]),
     ("session-inherit", &[], &[]),
     ("session-workflow", &["session-core"], &["session-testkit"]),
     ("session-worktree", &["session-core"], &[]),
