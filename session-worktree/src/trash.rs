@@ -239,6 +239,10 @@ pub(crate) fn remove(
     caches: &[String],
     options: RemoveOptions,
 ) -> Result<RemovedWorktree> {
+    if worktree.is_lost() {
+        // What only its registration keeps is pinned as that of any other.
+        worktree.revive()?;
+    }
     // It may have changed while the lock was waited for.
     let worktree = worktree.record().locate()?;
     if worktree.path.is_symlink() {
@@ -436,15 +440,4 @@ fn is_same_or_gone(one: &Path, other: &Path) -> bool {
     is_same(one, other)
         || one.file_name() == other.file_name()
             && matches!((one.parent(), other.parent()), (Some(one), Some(other)) if is_same(one, other))
-}
-
-/// Returns all worktrees of sessions that are in their place.
-pub(crate) fn worktrees(repository: &Repository) -> Result<Vec<Worktree>> {
-    let mut found = Vec::new();
-    for registration in Registration::all(&repository.registrations())? {
-        let Ok(Some(mark)) = registration.mark() else { continue };
-        let path = registration.worktree()?.unwrap_or_default();
-        found.extend(RecordedWorktree::new(path, registration.dir, mark.text).locate().ok());
-    }
-    Ok(found)
 }

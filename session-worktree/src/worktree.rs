@@ -1,10 +1,14 @@
 //! A worktree of a session, found again by what was recorded of it.
 
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use session_core::SessionId;
 
-use crate::error::{Result, WorktreeError};
+use crate::error::{IoContext as _, Result, WorktreeError};
+use crate::files;
 use crate::registration::{Mark, Registration};
 
 /// The record of a worktree that was created: enough to find it again, and to know that it is this one.
@@ -41,6 +45,23 @@ impl RecordedWorktree {
             return Err(gone(format!("another worktree is at {}", path.display())));
         }
         Ok(Worktree { path, registration, session: mark.session, mark: mark.text })
+    }
+
+    /// Finds what is left of a worktree whose directory was deleted by other means than [`Worktrees::remove`]: its registration.
+    ///
+    /// [`Worktrees::remove`]: crate::Worktrees::remove
+    ///
+    /// # Errors
+    /// [`WorktreeError::Gone`] if its registration is gone, too, or something is in its place.
+    pub fn locate_lost(&self) -> Result<Worktree> {
+        let (registration, mark) = self.registration()?;
+        let path = registration.worktree()?.unwrap_or_else(|| self.path.clone());
+        let lost = Worktree { path, registration, session: mark.session, mark: mark.text };
+        if !lost.is_lost() {
+            let reason = "something else is in its place".to_owned();
+            return Err(WorktreeError::Gone { path: lost.path, reason });
+        }
+        Ok(lost)
     }
 
     /// Finds its registration by the mark: at the recorded place, or where a restoration has put it.
@@ -105,6 +126,25 @@ impl Worktree {
         self.session
     }
 
+    /// Returns `true` if only its registration is left: its directory was deleted, or emptied.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        match self.path.symlink_metadata() {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(metadata) => metadata.is_dir() && is_bare(&self.path),
+        }
+    }
+
+    /// Creates the directory of a lost worktree, without its files. Afterwards it is one whose files were deleted.
+    pub(crate) fn revive(&self) -> Result<()> {
+        files::create_dir(&self.path)?;
+        let link = self.path.join(".git");
+        let target = self.registration.dir.as_os_str().as_bytes();
+        // In one write: a file that is empty, because that was interrupted, is written again.
+        fs::write(&link, [b"gitdir: ", target, b"\n"].concat()).context("write", &link)?;
+        files::flush_parent(&link)
+    }
+
     /// Returns what has to be recorded to find it again.
     #[must_use]
     pub fn record(&self) -> RecordedWorktree {
@@ -134,6 +174,17 @@ impl Worktree {
     pub fn branch(&self) -> Result<Option<String>> {
         self.registration.branch()
     }
+}
+
+/// Returns `true` if a directory has nothing but a link to a registration that was never written.
+fn is_bare(dir: &Path) -> bool {
+    let is_unwritten = |entry: &fs::DirEntry| {
+        let metadata = entry.path().symlink_metadata();
+        entry.file_name() == ".git"
+            && metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
+    };
+    fs::read_dir(dir)
+        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| is_unwritten(&entry))))
 }
 
 /// Returns `true` if two paths name the same directory.

@@ -12,12 +12,13 @@ use crate::git::Git;
 use crate::include::{self, IncludedFiles};
 use crate::leftover::{self, Leftover};
 use crate::pin::{self, Pin};
+use crate::registration::Registration;
 use crate::removal::RemoveOptions;
 use crate::repository::{Repository, RepositoryLock};
 use crate::snapshots::{self, Snapshot};
 use crate::status::{self, WorktreeStatus};
 use crate::trash::{self, RecoveredEntry, RemovedWorktree, TrashEntry};
-use crate::worktree::Worktree;
+use crate::worktree::{RecordedWorktree, Worktree};
 
 /// Names of directories whose ignored content can be created again, besides those with a `CACHEDIR.TAG`.
 const CACHES: [&str; 2] = ["node_modules", "__pycache__"];
@@ -101,7 +102,27 @@ impl Worktrees {
     /// # Errors
     /// If the registrations cannot be read.
     pub fn list(&self) -> Result<Vec<Worktree>> {
-        trash::worktrees(&self.repository)
+        self.registered(RecordedWorktree::locate)
+    }
+
+    /// Returns the worktrees of sessions whose directory was deleted by other means than [`remove`](Self::remove), which takes
+    /// what is left of them, too.
+    ///
+    /// # Errors
+    /// If the registrations cannot be read.
+    pub fn lost(&self) -> Result<Vec<Worktree>> {
+        self.registered(RecordedWorktree::locate_lost)
+    }
+
+    /// Returns the worktrees with a mark that can be located in this way.
+    fn registered(&self, locate: impl Fn(&RecordedWorktree) -> Result<Worktree>) -> Result<Vec<Worktree>> {
+        let mut found = Vec::new();
+        for registration in Registration::all(&self.repository.registrations())? {
+            let Ok(Some(mark)) = registration.mark() else { continue };
+            let path = registration.worktree()?.unwrap_or_default();
+            found.extend(locate(&RecordedWorktree::new(path, registration.dir, mark.text)).ok());
+        }
+        Ok(found)
     }
 
     /// Keeps the content of a worktree in a commit under `refs/sessions/<session>`. The worktree, its index and its files
@@ -135,7 +156,7 @@ impl Worktrees {
     /// Those of git.
     pub fn sessions(&self) -> Result<BTreeSet<SessionId>> {
         let mut sessions = snapshots::sessions(&self.repository)?;
-        sessions.extend(self.list()?.iter().map(Worktree::session));
+        sessions.extend(self.list()?.iter().chain(&self.lost()?).map(Worktree::session));
         sessions.extend(self.trash()?.iter().map(|entry| entry.session));
         sessions.extend(self.leftovers()?.iter().map(|leftover| leftover.session));
         Ok(sessions)
@@ -204,7 +225,8 @@ impl Worktrees {
         snapshots::restore(&self.repository, session, number, path)
     }
 
-    /// Moves a worktree into the trash, whatever its state, after its content was pinned. Its branch stays unless its deletion is
+    /// Moves a worktree into the trash, whatever its state, after its content was pinned; of a [lost](Self::lost) one, what is
+    /// left. Its branch stays unless its deletion is
     /// asked for.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use sessionkit::{ErrorCode, Head, SessionConfig, SessionId, SessionProgress, Ses
 
 use crate::attachable_terminals::AttachableTerminals;
 use crate::status::{Status, pending_request, status};
+use crate::worktree_state::WorktreeState;
 
 /// Version of the schema.
 pub(crate) const SCHEMA: u32 = 1;
@@ -131,6 +132,8 @@ pub(crate) struct Session {
     worktree_base_branch: Option<String>,
     /// The time of this commit.
     worktree_base_at: Option<Timestamp>,
+    /// The state of the worktree that was created for the session, which takes calls of git: `wait` does not have it.
+    worktree_state: Option<WorktreeState>,
     labels: BTreeMap<String, String>,
     /// Metadata given at creation.
     metadata: Value,
@@ -367,6 +370,7 @@ impl Session {
             worktree_base: plan.map(|plan| plan.base.clone()),
             worktree_base_branch: plan.and_then(|plan| plan.base_branch.clone()),
             worktree_base_at: plan.map(|plan| plan.base_at),
+            worktree_state: None,
             labels: config.labels,
             metadata: config.metadata,
             parent: config.parent,
@@ -377,6 +381,12 @@ impl Session {
     /// Adds the work that the log documents by name.
     pub(crate) fn with_history(mut self, history: Option<WorkHistory>) -> Self {
         self.history = history.map(History::from);
+        self
+    }
+
+    /// Adds the state of its worktree.
+    pub(crate) fn with_worktree_state(mut self, state: Option<WorktreeState>) -> Self {
+        self.worktree_state = state;
         self
     }
 

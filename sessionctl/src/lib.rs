@@ -60,6 +60,7 @@ mod verbose;
 mod viewer;
 mod waits;
 mod worktree;
+mod worktree_state;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

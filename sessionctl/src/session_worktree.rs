@@ -1,13 +1,19 @@
 //! The worktree of a session: where it is, and what would be lost with it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
 use sessionkit::backend::blocking;
 use sessionkit::log::PersistedSession;
 use sessionkit::worktree::{
-    self, EntryState, SessionWorktreeError, TrashEntry, Worktree, WorktreeError, WorktreeStatus,
+    self, EntryState, SessionWorktreeError, TrashEntry, Worktree, WorktreeError, Worktrees,
 };
+use sessionkit::{Head, SessionManager};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::error::{Failure, Result};
 use crate::render::{local_time, size};
+use crate::worktree_state::WorktreeState;
 
 /// Returns a session's worktree in its place; `None` if it has none.
 ///
@@ -27,6 +33,13 @@ pub(crate) async fn made_worktree(stored: &PersistedSession) -> Result<Option<Wo
         // Without it, its work cannot go on.
         None => error.next(&["cancel", &id]),
     })
+}
+
+/// Returns a session's worktree in its place, or what is left of one whose directory was deleted. `None` if there is nothing to
+/// remove.
+pub(crate) async fn removable_worktree(stored: &PersistedSession) -> Option<Worktree> {
+    let recorded = worktree::recorded(stored.worktree.as_ref()?);
+    blocking(move || recorded.locate().or_else(|_| recorded.locate_lost()).ok()).await
 }
 
 /// Returns what is in the trash of a session's worktree.
@@ -49,56 +62,107 @@ pub(crate) fn not_joinable(error: SessionWorktreeError) -> Failure {
     Failure::from(error).next(&next.each_ref().map(String::as_str))
 }
 
-/// Describes the worktree of a session for people: what it would lose, or why it is not there. `None` if it has none.
-pub(crate) async fn describe(stored: &PersistedSession) -> Option<String> {
-    let made = stored.worktree.as_ref()?;
-    Some(match status(stored).await {
-        Ok((status, bytes)) => {
-            let branch = match &status.branch {
-                Some(branch) if *branch == made.plan.branch => String::new(),
-                Some(branch) => format!("on branch {branch} now, "),
-                None => "on no branch now, ".to_owned(),
-            };
-            format!("{branch}{}, {} on disk", changes(&status), size(bytes))
-        }
-        Err(failure) => match removed(stored).await {
-            Some(entry) => {
-                format!("in the trash since {}, `worktree restore` brings it back", local_time(entry.at))
-            }
-            None => failure.message().unwrap_or_default().to_owned(),
+/// Reads the state of a session's worktree; `None` if it has none.
+pub(crate) async fn state(stored: &PersistedSession, disk: Disk) -> Option<WorktreeState> {
+    let (config, made) = stored.config.worktree.as_ref().zip(stored.worktree.as_ref())?;
+    let (repository, recorded) = (config.repository.clone(), worktree::recorded(made));
+    let base = made.plan.base.clone();
+    let read = move || {
+        let found = recorded.locate()?;
+        let worktrees = Worktrees::new(repository)?;
+        let status = worktrees.status(&found, Some(&base))?;
+        let bytes = matches!(disk, Disk::Measure).then(|| worktrees.disk_bytes(&found));
+        Ok(WorktreeState::present(&status, true, bytes))
+    };
+    Some(match blocking(read).await {
+        Ok(state) => state,
+        Err(error) => match removed(stored).await {
+            Some(entry) => WorktreeState::in_trash(&entry),
+            None => WorktreeState::failed(&error),
         },
     })
 }
 
-/// Returns the state of a session's worktree, and the bytes that it takes on the disk.
-async fn status(stored: &PersistedSession) -> Result<(WorktreeStatus, u64)> {
-    let gone = || Failure::invalid("it has none");
-    let (config, made) = stored.config.worktree.as_ref().zip(stored.worktree.as_ref()).ok_or_else(gone)?;
-    let found = made_worktree(stored).await?.ok_or_else(gone)?;
-    let (worktrees, base) = (worktree::repository(config).await?, made.plan.base.clone());
-    let read = move || Ok((worktrees.status(&found, Some(&base))?, worktrees.disk_bytes(&found)));
-    blocking(read).await.map_err(|error: WorktreeError| Failure::from(error))
+/// Describes the worktree of a session in a sentence.
+pub(crate) fn sentence(worktree: &WorktreeState, stored: &PersistedSession) -> String {
+    let at = worktree.removed_at.map(local_time).unwrap_or_default();
+    match (worktree.state, &worktree.error) {
+        ("present", _) => {
+            let created = stored.worktree.as_ref().map(|made| &made.plan.branch);
+            let branch = match &worktree.branch {
+                branch if branch.as_ref() == created => String::new(),
+                Some(branch) => format!("on branch {branch} now, "),
+                None => "on no branch now, ".to_owned(),
+            };
+            let size = worktree.disk_bytes.map(|bytes| format!(", {} on disk", size(bytes)));
+            format!("{branch}{}{}", worktree.changes, size.unwrap_or_default())
+        }
+        ("removed", _) => format!("in the trash since {at}, `worktree restore` brings it back"),
+        (_, Some(error)) => error.clone(),
+        (state, None) => format!("{state} since {at}, which `recover` completes"),
+    }
 }
 
-/// Describes what would be lost with a worktree, as in `2 ahead, 3 changed +10 -2, 1 untracked`; `clean` if nothing would.
-pub(crate) fn changes(status: &WorktreeStatus) -> String {
-    let WorktreeStatus { ahead, behind, changed, lines_added, lines_removed, untracked, ignored, .. } =
-        status;
-    let mut parts = Vec::new();
-    let counted = [(ahead, "ahead"), (behind, "behind")];
-    let after = [(untracked, "untracked"), (ignored, "ignored")];
-    let text = |(count, what): &(&u64, &str)| (**count > 0).then(|| format!("{count} {what}"));
-    parts.extend(counted.iter().filter_map(text));
-    if *changed > 0 {
-        parts.push(format!("{changed} changed +{lines_added} -{lines_removed}"));
+/// Says if the bytes on the disk are counted, which takes a look at each file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Measure,
+    Skip,
+}
+
+/// The states of the worktrees of several sessions, by their marks: several sessions may have one worktree.
+#[derive(Debug, Default)]
+pub(crate) struct WorktreeStates(BTreeMap<String, WorktreeState>);
+
+impl WorktreeStates {
+    /// Reads the states of the worktrees of these sessions, several at a time. None is begun after `BUDGET`: a list is for a look,
+    /// and a large repository takes seconds.
+    pub(crate) async fn read(manager: &dyn SessionManager, heads: impl Iterator<Item = &Head>) -> Self {
+        const BUDGET: Duration = Duration::from_secs(2);
+        const CONCURRENT: usize = 4;
+        let begin = Instant::now();
+        let (mut states, mut reads) = (BTreeMap::new(), JoinSet::new());
+        let mut keep = |read: Option<Result<(String, Option<WorktreeState>), JoinError>>| {
+            if let Some(Ok((mark, Some(state)))) = read {
+                states.insert(mark, state);
+            }
+        };
+        let mut seen = BTreeSet::new();
+        for head in heads {
+            let Some(mark) = head.place.as_ref().and_then(|place| place.mark.clone()) else { continue };
+            if !seen.insert(mark.clone()) {
+                continue;
+            }
+            if reads.len() == CONCURRENT {
+                keep(reads.join_next().await);
+            }
+            if begin.elapsed() >= BUDGET {
+                let unread =
+                    WorktreeState { state: "unread", changes: "…".to_owned(), ..WorktreeState::default() };
+                keep(Some(Ok((mark, Some(unread)))));
+                continue;
+            }
+            if let Ok(stored) = manager.restore_session(head.id).await {
+                reads.spawn(async move { (mark, state(&stored, Disk::Skip).await) });
+            }
+        }
+        while let Some(read) = reads.join_next().await {
+            keep(Some(read));
+        }
+        Self(states)
     }
-    parts.extend(after.iter().filter_map(text));
-    if !status.repositories.is_empty() {
-        parts.push(format!("other repositories: {}", status.repositories.join(", ")));
+
+    /// Returns the state of a session's worktree.
+    pub(crate) fn of(&self, head: &Head) -> Option<&WorktreeState> {
+        self.0.get(head.place.as_ref()?.mark.as_ref()?)
     }
-    parts.extend(status.operation.map(|operation| format!("{operation} in progress")));
-    if !status.processes.is_empty() {
-        parts.push("in use".to_owned());
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-    if parts.is_empty() { "clean".to_owned() } else { parts.join(", ") }
+
+    /// Returns `true` if the time was up before all were read.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.0.values().any(|state| state.state == "unread")
+    }
 }

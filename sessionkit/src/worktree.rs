@@ -135,6 +135,9 @@ pub async fn check_removable(
     if let Some(session) = live_session(manager, &worktree.record().mark, None).await? {
         return Err(WorktreeError::Occupied { path, session }.into());
     }
+    if worktree.is_lost() {
+        return Ok(());
+    }
     let (worktrees, worktree) = (worktrees.clone(), worktree.clone());
     let processes = blocking(move || worktrees.status(&worktree, None)).await?.processes;
     if processes.is_empty() { Ok(()) } else { Err(WorktreeError::InUse { path, processes }.into()) }

@@ -212,8 +212,15 @@ type Damage = fn(&Worktree);
 
 #[test]
 fn what_is_no_worktree_any_more_is_refused() {
-    let damages: [(&str, Damage); 8] = [
-        ("removed by hand", |worktree| fs::remove_dir_all(worktree.path()).unwrap()),
+    let damages: [(&str, Damage); 9] = [
+        ("a link to nothing is in its place", |worktree| {
+            fs::remove_dir_all(worktree.path()).unwrap();
+            std::os::unix::fs::symlink("/nowhere", worktree.path()).unwrap();
+        }),
+        ("a file is in its place", |worktree| {
+            fs::remove_dir_all(worktree.path()).unwrap();
+            fs::write(worktree.path(), "").unwrap();
+        }),
         ("its link is gone", |worktree| fs::remove_file(worktree.path().join(".git")).unwrap()),
         ("a repository of its own", |worktree| {
             fs::remove_file(worktree.path().join(".git")).unwrap();

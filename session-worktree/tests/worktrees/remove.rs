@@ -63,6 +63,51 @@ fn a_removed_worktree_comes_back_byte_for_byte() {
     worktrees.remove(&restored, RemoveOptions::new()).unwrap();
 }
 
+/// Deletes a worktree by other means than ours.
+type Deletion = fn(&Path);
+
+/// Its registration stayed locked for ever, and kept its branch checked out: no call removed it.
+#[test]
+fn the_rest_of_a_deleted_directory_can_be_removed() {
+    let fixture = Fixture::new();
+    let worktrees = fixture.worktrees();
+    let leftovers: [(&str, Deletion); 3] = [
+        ("nothing", |path| fs::remove_dir_all(path).unwrap()),
+        ("empty", |path| {
+            fs::remove_dir_all(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+        // A removal that was killed between two calls.
+        ("unwritten", |path| {
+            fs::remove_dir_all(path).unwrap();
+            write(&path.join(".git"), "");
+        }),
+    ];
+    for (name, delete) in leftovers {
+        let worktree = fixture.create(name);
+        work(&worktree);
+        let (index, lost) = (staged_ids(&worktree), git(worktree.path(), &["rev-parse", "HEAD@{1}"]));
+        delete(worktree.path());
+        assert!(worktrees.list().unwrap().is_empty());
+        assert_eq!(worktrees.lost().unwrap(), std::slice::from_ref(&worktree), "{name}");
+
+        let entry = worktrees.remove(&worktree, RemoveOptions::new().delete_branch()).unwrap().entry;
+        assert!(worktrees.lost().unwrap().is_empty() && !worktree.path().exists(), "{name}");
+        assert_eq!(fixture.git(&["worktree", "list", "--porcelain"]).matches("worktree ").count(), 1);
+        fixture.git(&["gc", "--quiet", "--prune=now"]);
+        let restored = worktrees.restore(&entry.id, None).unwrap();
+        assert_eq!(staged_ids(&restored), index, "{name}");
+        git(restored.path(), &["cat-file", "-e", &lost]);
+        git(restored.path(), &["checkout", "--", "README"]);
+        assert_eq!(fs::read_to_string(restored.path().join("README")).unwrap(), "staged\n");
+        worktrees.remove(&restored, RemoveOptions::new()).unwrap();
+    }
+}
+
+fn staged_ids(worktree: &Worktree) -> String {
+    git(worktree.git_dir(), &["--work-tree=/", "ls-files", "--stage"])
+}
+
 #[test]
 fn a_pin_keeps_everything_from_garbage_collection() {
     let fixture = Fixture::new();

@@ -1,7 +1,7 @@
 //! `gc`: cancels sessions that lost their owner long ago, and removes those that ended long ago and files left by dead
 //! processes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use sessionkit::log::Timestamp;
@@ -17,6 +17,7 @@ use crate::error::{Failure, Result};
 use crate::hints;
 use crate::json::{self, SCHEMA, SessionOutcome};
 use crate::render::{Table, age, short};
+use crate::session_worktree::{self, Disk};
 use crate::status::Status;
 
 #[derive(Serialize)]
@@ -28,8 +29,42 @@ struct Report<'a> {
     removed: &'a [SessionId],
     /// Sessions that could not be read, cancelled or removed.
     failed: &'a [SessionOutcome],
+    /// Ended sessions that are left because they have a worktree.
+    worktrees: &'a [HeldWorktree],
     /// Number of removed sockets of dead owners.
     sockets: usize,
+}
+
+/// The worktree of an ended session.
+#[derive(Debug, Serialize)]
+struct HeldWorktree {
+    session: SessionId,
+    #[serde(skip)]
+    name: String,
+    path: Option<String>,
+    /// `true` if nothing is lost with it; null without `--dry-run`, and if that cannot be read.
+    clean: Option<bool>,
+    #[serde(skip)]
+    changes: String,
+}
+
+impl HeldWorktree {
+    /// Reads the worktree of a session, and with `--dry-run` its state. One that a session which has not ended has, too, is not
+    /// clean.
+    async fn read(manager: &dyn SessionManager, head: &Head, all: &[Head], dry_run: bool) -> Self {
+        let mark = |head: &Head| head.place.as_ref().and_then(|place| place.mark.clone());
+        let is_needed = all.iter().any(|other| !other.state().is_final() && mark(other) == mark(head));
+        let stored = manager.restore_session(head.id).await.ok();
+        let made = stored.as_ref().and_then(|stored| stored.worktree.as_ref());
+        let path = made.map(|made| made.plan.path.to_string_lossy().into_owned());
+        let state = match &stored {
+            Some(stored) if dry_run => session_worktree::state(stored, Disk::Skip).await,
+            Some(_) | None => None,
+        };
+        let clean = state.as_ref().and_then(|state| state.clean).map(|clean| clean && !is_needed);
+        let changes = state.map(|state| state.changes).unwrap_or_default();
+        Self { session: head.id, name: head.name.clone(), path, clean, changes }
+    }
 }
 
 pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
@@ -39,10 +74,10 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     let list = manager.list_sessions(SessionFilter::all()).await?;
     let is_old = |head: &&Head| head.ended_at.is_some_and(|ended| ended < before);
     // What is cancelled now has ended now, and is removed by a later `gc`.
-    let (mut ended, mut with_worktree): (Vec<&Head>, Vec<SessionId>) = (Vec::new(), Vec::new());
+    let (mut ended, mut worktrees): (Vec<&Head>, Vec<HeldWorktree>) = (Vec::new(), Vec::new());
     for head in list.heads.iter().filter(is_old) {
         if super::worktree::has_one(manager, head).await {
-            with_worktree.push(head.id);
+            worktrees.push(HeldWorktree::read(manager, head, &list.heads, args.dry_run).await);
         } else {
             ended.push(head);
         }
@@ -78,7 +113,8 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
             SessionOutcome::failed(*id, error.code(), error.to_string())
         };
         let failed = &failed.iter().map(outcome).collect::<Vec<_>>();
-        let report = Report { schema: SCHEMA, dry_run: args.dry_run, cancelled, removed, failed, sockets };
+        let (dry_run, worktrees) = (args.dry_run, worktrees.as_slice());
+        let report = Report { schema: SCHEMA, dry_run, cancelled, removed, failed, worktrees, sockets };
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else if removed.is_empty() {
         context.hint("no sessions ended that long ago", &[], &["ls", "--all"]);
@@ -91,11 +127,7 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         }
         context.term.print(&table.render(&context.term))?;
     }
-    if !with_worktree.is_empty() {
-        let text = format!("{} ended sessions are left: they have a worktree", with_worktree.len());
-        let first = with_worktree.first().map(ToString::to_string).unwrap_or_default();
-        context.hint(&text, &with_worktree, &["show", &first]);
-    }
+    report_worktrees(args, context, &worktrees)?;
     hints::report_unknown(context, &store).await?;
     if !args.dry_run {
         super::worktree::purge_old(context, manager).await?;
@@ -109,6 +141,39 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         Some(failure) => Err(failure),
         None => swept.map(|_| 0),
     }
+}
+
+/// Reports the sessions that are left because of their worktrees, and with `--dry-run` which of those are clean.
+fn report_worktrees(args: &Gc, context: &Context, worktrees: &[HeldWorktree]) -> Result<()> {
+    let Some(first) = worktrees.first().map(|held| held.session.to_string()) else { return Ok(()) };
+    if args.dry_run && !context.term.json {
+        let mut table = Table::new(&["ID", "NAME", "CHANGES", "WORKTREE (LEFT)"]);
+        for held in worktrees {
+            let path = held.path.clone().unwrap_or_default();
+            let sgr = if held.clean == Some(true) { Status::Completed.sgr() } else { "" };
+            let row = [held.session.to_string(), held.name.clone(), held.changes.clone(), path];
+            let [id, name, changes, path] = row;
+            table.row(vec![(id, ""), (name, ""), (changes, sgr), (path, "")]);
+        }
+        context.term.print(&table.render(&context.term))?;
+    }
+    let sessions: Vec<SessionId> = worktrees.iter().map(|held| held.session).collect();
+    // Several sessions may have one worktree.
+    let clean: BTreeMap<&Option<String>, String> = worktrees
+        .iter()
+        .filter(|held| held.clean == Some(true))
+        .map(|held| (&held.path, held.session.to_string()))
+        .collect();
+    let text = format!("{} ended sessions are left: they have a worktree", worktrees.len());
+    if clean.is_empty() {
+        context.hint(&text, &sessions, &["show", &first]);
+    } else {
+        let text = format!("{text}; {} worktrees are clean", clean.len());
+        let remove: Vec<&str> =
+            ["worktree", "rm"].into_iter().chain(clean.values().map(String::as_str)).collect();
+        context.hint(&text, &sessions, &remove);
+    }
+    Ok(())
 }
 
 /// Cancels a session, if it still has no owner and no newer event. Returns `true` if it is cancelled.

@@ -9,6 +9,7 @@ use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{Table, age, short};
+use crate::session_worktree::WorktreeStates;
 use crate::status::{Status, pending_request};
 use crate::{hints, json, waits};
 
@@ -20,8 +21,9 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     let listed = listed(args, manager, list.heads).await;
     let terminals = AttachableTerminals::default();
     let now = super::now();
+    let worktrees = WorktreeStates::read(manager, listed.iter().map(|listed| &listed.head)).await;
     if context.term.json {
-        print_json(context, manager, listed, &list.unreadable, &terminals, now).await?;
+        print_json(context, manager, listed, &list.unreadable, &terminals, &worktrees, now).await?;
     } else if listed.is_empty() && list.unreadable.is_empty() {
         let filtered = !(args.statuses.is_empty() && args.labels.is_empty());
         let (text, next): (_, &[&str]) = if filtered {
@@ -33,7 +35,10 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
         };
         context.hint(text, &[], next);
     } else {
-        print_table(context, manager, &listed, &list.unreadable, &terminals, now).await?;
+        print_table(context, manager, &listed, &list.unreadable, &terminals, &worktrees, now).await?;
+    }
+    if worktrees.has_unread() {
+        context.hint("not all worktrees were read: they take long", &[], &["worktree", "ls"]);
     }
     hints::report_owners(context, &store).await?;
     // An unreadable session is a failure, even though all others were printed.
@@ -86,6 +91,7 @@ async fn print_json(
     listed: Vec<Listed>,
     unreadable: &[(SessionId, StorageError)],
     terminals: &AttachableTerminals,
+    worktrees: &WorktreeStates,
     now: Timestamp,
 ) -> Result<()> {
     let mut sessions = Vec::new();
@@ -96,7 +102,8 @@ async fn print_json(
                 session.state =
                     if session.head.tip == head.tip { session.state } else { head.state().clone() };
                 session.head = head;
-                json::Session::new(session, liveness.as_ref(), terminals, now)
+                let worktree = worktrees.of(&session.head).cloned();
+                json::Session::new(session, liveness.as_ref(), terminals, now).with_worktree_state(worktree)
             }
             // Deleted since it was listed.
             Err(sessionkit::SessionError::Storage(StorageError::NotFound { .. })) => continue,
@@ -114,24 +121,37 @@ async fn print_table(
     listed: &[Listed],
     unreadable: &[(SessionId, StorageError)],
     terminals: &AttachableTerminals,
+    worktrees: &WorktreeStates,
     now: Timestamp,
 ) -> Result<()> {
-    let mut table = Table::new(&["ID", "NAME", "STATUS", "PROGRESS", "AGE", "COMMAND"]);
+    // Most stores have no worktrees.
+    let has_worktrees = !worktrees.is_empty();
+    let heading = ["ID", "NAME", "STATUS", "PROGRESS", "AGE", "BRANCH", "CHANGES", "COMMAND"];
+    let shown = |column: &&str| has_worktrees || !["BRANCH", "CHANGES"].contains(column);
+    let mut table = Table::new(&heading.into_iter().filter(shown).collect::<Vec<_>>());
     for Listed { head, status, .. } in listed {
         let waits =
             if *status == Status::Waiting { waits::describe(manager, head, *status).await } else { None };
-        table.row(vec![
+        let mut row = vec![
             (short(head.id), ""),
             (head.name.clone(), ""),
             (format!("{}{}", status.name(), detail(head, *status, terminals)), status.sgr()),
             (progress(head, now), ""),
             (age(now.since(head.created_at)), ""),
-            (waits.unwrap_or_else(|| head.command.clone().unwrap_or_else(|| head.operation.clone())), ""),
-        ]);
+        ];
+        if has_worktrees {
+            let worktree = worktrees.of(head);
+            let branch = worktree.and_then(|worktree| worktree.branch.clone());
+            row.push((branch.unwrap_or_default(), ""));
+            row.push((worktree.map(|worktree| worktree.changes.clone()).unwrap_or_default(), ""));
+        }
+        let command = head.command.as_ref().unwrap_or(&head.operation);
+        row.push((waits.unwrap_or_else(|| command.clone()), ""));
+        table.row(row);
     }
     for (id, error) in unreadable {
-        let cells =
-            [short(*id), String::new(), Status::Unreadable.name().to_owned(), String::new(), String::new()];
+        let mut cells = vec![short(*id), String::new(), Status::Unreadable.name().to_owned()];
+        cells.resize(if has_worktrees { heading.len() } else { heading.len() - 2 } - 1, String::new());
         let mut row: Vec<(String, &str)> =
             cells.into_iter().map(|text| (text, Status::Unreadable.sgr())).collect();
         row.push((error.to_string(), ""));

@@ -45,10 +45,11 @@ use crate::advice::advise_loaded;
 use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::session_worktree::{self, Disk};
 use crate::status::{Status, status};
 use crate::store_trust::strangers;
 use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
-use crate::{json, render, session_worktree, waits};
+use crate::{json, render, waits};
 
 fn now() -> Timestamp {
     SystemClock.now()
@@ -134,16 +135,17 @@ pub(crate) async fn print_session_with(
     let liveness = liveness(manager, id).await;
     let status = status(&session.head, liveness.as_ref());
     let waits = waits::describe(manager, &session.head, status).await;
+    let worktree = session_worktree::state(&session, Disk::Measure).await;
     let term = &context.term;
     if term.json {
-        let session =
-            json::Session::new(session.clone(), liveness.as_ref(), terminals, now()).with_history(history);
+        let json = json::Session::new(session.clone(), liveness.as_ref(), terminals, now());
+        let session = json.with_history(history).with_worktree_state(worktree);
         term.print(&format!("{}\n", json::line(&session)))?;
     } else {
         let mut page =
             render::session(&session, liveness.as_ref(), terminals.viewed(&session.head), now(), term);
-        if let Some(sentence) = session_worktree::describe(&session).await {
-            page.push_str(&render::worktree(&sentence, term));
+        if let Some(worktree) = worktree {
+            page.push_str(&render::worktree(&session_worktree::sentence(&worktree, &session), term));
         }
         if let Some(waits) = waits {
             page.push_str(&render::waits(&waits, term));

@@ -13,10 +13,11 @@ use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{TimelineItem, page, timeline_item};
+use crate::session_worktree::{self, Disk};
 use crate::status::{Status, status};
 use crate::step_summary::StepSummary;
 use crate::waits::{OpenQuestion, open_questions};
-use crate::{hints, ids, json, session_worktree};
+use crate::{hints, ids, json};
 
 /// Records read at a time.
 const PAGE: usize = 512;
@@ -70,8 +71,8 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let restarts = advice.runs_program() && !matches!(liveness, Some(Liveness::Alive));
     let mut verdict = describe(&session, status, &evidence, steps.as_ref(), now);
     verdict.push_str(&waits(head, status, &questions));
-    if let Some(sentence) = session_worktree::describe(&session).await {
-        let _ = write!(verdict, " Its worktree: {sentence}.");
+    if let Some(worktree) = session_worktree::state(&session, Disk::Measure).await {
+        let _ = write!(verdict, " Its worktree: {}.", session_worktree::sentence(&worktree, &session));
     }
     if has_no_viewer && !status.is_lost() {
         verdict.push_str(" Its terminal has no viewer.");

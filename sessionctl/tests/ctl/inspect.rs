@@ -18,7 +18,7 @@ fn inspecting_a_missing_store_does_not_create_it() {
 }
 
 /// The members of a session that docs/json.md lists: no more, no fewer.
-const FIELDS: [&str; 46] = [
+const FIELDS: [&str; 47] = [
     "schema",
     "id",
     "name",
@@ -56,6 +56,7 @@ const FIELDS: [&str; 46] = [
     "worktree_base",
     "worktree_base_branch",
     "worktree_base_at",
+    "worktree_state",
     "labels",
     "loss",
     "metadata",

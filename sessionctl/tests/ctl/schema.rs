@@ -65,10 +65,14 @@ fn worktrees(schema: &Schema) {
     };
     checked("session", &["run", "--worktree=fix", "--", "sh", "-c", "echo u > untracked"]);
     for (name, words) in [
-        ("worktrees", &["worktree", "ls"][..]),
+        ("sessions", &["ls", "--all"][..]),
+        ("session", &["show", "fix"]),
+        ("gc", &["gc", "--older-than", "0s", "--dry-run"]),
+        ("worktrees", &["worktree", "ls"]),
         ("worktree_path", &["worktree", "path", "fix"]),
         ("worktree_removals", &["worktree", "rm", "--dry-run", "fix"]),
         ("worktree_removals", &["worktree", "rm", "fix"]),
+        ("sessions", &["ls", "--all"]),
         ("worktrees", &["worktree", "ls"]),
         ("worktree_snapshots", &["worktree", "snapshots", "fix"]),
         ("worktree_path", &["worktree", "restore", "fix"]),

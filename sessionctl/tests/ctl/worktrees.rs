@@ -156,6 +156,47 @@ fn a_session_runs_in_a_worktree_and_on_a_branch_of_its_own() {
     );
 }
 
+/// `ls` showed nothing of a worktree: what would be lost, and where, took one call for each session.
+#[test]
+fn a_list_shows_branches_and_changes() {
+    let project = Project::new();
+    project.ctl(&["run", "--name", "plain", "--", "true"]).exits(0);
+    let listed = project.ctl(&["ls", "--all"]).exits(0).stdout;
+    assert!(!listed.contains("BRANCH"), "{listed}");
+    let script = "git commit --quiet --allow-empty --message=theirs; echo more >> README; echo u > untracked";
+    project.ctl(&["run", "--worktree=fix", "--", "sh", "-c", script]).exits(0);
+    project.ctl(&["run", "--worktree=fix", "--name", "again", "--", "true"]).exits(0);
+    project.ctl(&["run", "--worktree=old", "--", "true"]).exits(0);
+    project.ctl(&["run", "--worktree=lost", "--", "true"]).exits(0);
+    project.ctl(&["worktree", "rm", "old"]).exits(0);
+    fs::remove_dir_all(project.tree("lost")).unwrap();
+
+    let listed = project.ctl(&["ls", "--all"]).exits(0).stdout;
+    let row = |name: &str| {
+        let line = listed.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
+        line.unwrap_or_else(|| panic!("no {name} in {listed}"))
+    };
+    for name in ["fix", "again"] {
+        let changes = "feature/fix  1 ahead, 1 changed +1 -0, 1 untracked  ";
+        assert!(row(name).contains(changes), "{listed}");
+    }
+    assert!(row("old").contains("feature/old  removed "), "{listed}");
+    assert!(row("lost").contains(" gone "), "{listed}");
+
+    let sessions = project.sessions();
+    let state = |name: &str| {
+        let session = sessions.iter().find(|session| session["name"] == name).unwrap();
+        &session["worktree_state"]
+    };
+    assert_eq!(state("plain"), &Value::Null);
+    assert_eq!((&state("old")["state"], &state("lost")["state"]), (&"removed".into(), &"gone".into()));
+    let shown = project.fixture.show("again")["worktree_state"].clone();
+    for (member, value) in [("ahead", 1), ("files_changed", 1), ("lines_added", 1), ("untracked", 1)] {
+        assert_eq!((&state("again")[member], &shown[member]), (&value.into(), &value.into()), "{member}");
+    }
+    assert!(shown["disk_bytes"].as_u64() > Some(0) && state("fix")["disk_bytes"].is_null());
+}
+
 #[test]
 fn names_are_unique_and_come_from_the_session_or_the_program() {
     let project = Project::new();
@@ -404,6 +445,28 @@ fn gc_leaves_sessions_with_a_worktree() {
     let ran = project.ctl(&gc).exits(0);
     assert!(ran.stderr.contains("1 ended sessions are left"), "{}", ran.stderr);
     assert_eq!(project.sessions().len(), 1);
+
+    project.run("done", "git commit --quiet --allow-empty --message=theirs").exits(0);
+    project.ctl(&["run", "--worktree=done", "--name", "again", "--", "true"]).exits(0);
+    let would = project.json(&["gc", "--older-than", "0s", "--dry-run"]);
+    let clean = |name: &str| {
+        let id = &project.fixture.show(name)["id"];
+        would["worktrees"].as_array().unwrap().iter().find(|held| held["session"] == *id).unwrap()["clean"]
+            .clone()
+    };
+    assert_eq!(
+        serde_json::json!([clean("fix"), clean("done"), clean("again")]),
+        serde_json::json!([false, true, true])
+    );
+    let shown = project.ctl(&["gc", "--older-than", "0s", "--dry-run"]).exits(0);
+    assert!(
+        shown.stderr.contains("3 ended sessions are left") && shown.stderr.contains("1 worktrees are clean"),
+        "{shown:?}"
+    );
+    assert!(shown.stdout.contains("1 untracked") && shown.stdout.contains("1 ahead"), "{shown:?}");
+    project.ctl(&["worktree", "rm", "done"]).exits(0);
+    project.ctl(&["rm", "done", "again"]).exits(0);
+
     project.ctl(&["worktree", "rm", "fix"]).exits(0);
     project.ctl(&gc).exits(0);
     assert!(project.sessions().is_empty());
@@ -698,6 +761,16 @@ fn what_is_gone_names_the_way_on() {
     assert!(project.ctl(&["retry", "fix"]).exits(125).stderr.contains("worktree restore"));
     project.ctl(&["worktree", "purge", "fix"]).exits(0);
     assert!(project.ctl(&["retry", "fix"]).exits(125).stderr.contains("retry --new-worktree"));
+    // What is left of a deleted directory is named, and can be removed.
+    project.run("lost", "true").exits(0);
+    fs::remove_dir_all(project.tree("lost")).unwrap();
+    let row = &project.json(&["worktree", "ls"])[0];
+    assert_eq!((&row["state"], &row["branch"]), (&"gone".into(), &"feature/lost".into()));
+    assert!(project.ctl(&["worktree", "path", "lost"]).exits(4).stderr.contains("worktree rm"));
+    project.ctl(&["worktree", "rm", "--dry-run", "lost"]).exits(0);
+    project.ctl(&["worktree", "rm", "--delete-branch", "lost"]).exits(0);
+    assert_eq!(project.git(&["branch", "--list", "feature/lost"]), "");
+    assert_eq!(project.json(&["worktree", "ls"])[0]["state"], "removed");
     // Another repository in its place is no worktree.
     project.run("other", "true").exits(0);
     fs::remove_dir_all(project.tree("other")).unwrap();

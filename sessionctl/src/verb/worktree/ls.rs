@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sessionkit::backend::blocking;
 use sessionkit::log::Timestamp;
-use sessionkit::worktree::{
-    EntryState, Leftover, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees,
-};
+use sessionkit::worktree::{Leftover, TrashEntry, Worktree, WorktreeError, Worktrees};
 use sessionkit::{Head, SessionFilter, SessionId};
 
 use super::target::open;
@@ -16,8 +14,8 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::json::{self, SCHEMA};
 use crate::render::{Table, age, short, size};
-use crate::session_worktree::changes;
 use crate::verb::{now, status_of};
+use crate::worktree_state::WorktreeState;
 
 /// A worktree, as JSON.
 #[derive(Debug, Default, Serialize)]
@@ -31,47 +29,21 @@ struct Row {
     session_status: Option<&'static str>,
     /// The name of the worktree.
     name: Option<String>,
-    /// `present`, `removed`, `removing`, `restoring`, `purging`, `rolled_back` (never completed), `snapshots` (nothing else is left) or `unreadable`.
-    state: &'static str,
     path: Option<String>,
-    branch: Option<String>,
     base: Option<String>,
     base_branch: Option<String>,
     base_at: Option<Timestamp>,
-    /// Commits since the base.
-    ahead: Option<u64>,
-    /// Commits of the base that it lacks.
-    behind: Option<u64>,
-    /// Tracked files that differ from HEAD.
-    files_changed: Option<u64>,
-    lines_added: Option<u64>,
-    lines_removed: Option<u64>,
-    untracked: Option<u64>,
-    /// Ignored files outside caches.
-    ignored: Option<u64>,
-    /// `true` if its branch has everything.
-    clean: Option<bool>,
-    /// The operation of git that is in progress.
-    operation: Option<&'static str>,
-    /// Processes of this user that work in it.
-    processes: Vec<u32>,
-    /// Bytes on the disk.
-    disk_bytes: Option<u64>,
+    #[serde(flatten)]
+    now: WorktreeState,
     /// The entry in the trash.
     entry: Option<String>,
-    removed_at: Option<Timestamp>,
     /// The number of paths that only the trash keeps.
     unkept: Option<u64>,
     /// The number of snapshots of the session.
     snapshots: usize,
-    /// The reason why it cannot be read.
-    error: Option<String>,
     /// The mark of the worktree.
     #[serde(skip)]
     mark: Option<String>,
-    /// The changes, in words.
-    #[serde(skip)]
-    changes: String,
 }
 
 pub(super) async fn run(args: &Repo, context: &Context) -> Result<u8> {
@@ -118,6 +90,7 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
     for worktree in worktrees.list()? {
         rows.push(present(worktrees, &worktree, bases.get(&worktree.session()).map(String::as_str)));
     }
+    rows.extend(worktrees.lost()?.iter().map(lost));
     rows.extend(worktrees.trash()?.iter().map(|entry| removed(worktrees, entry)));
     rows.extend(worktrees.leftovers()?.iter().map(|leftover| rolled_back(worktrees, leftover)));
     let names = worktrees.snapshot_names()?.into_iter().map(|(session, name)| (session.to_string(), name));
@@ -132,9 +105,8 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
                 schema: SCHEMA,
                 name: names.get(&session).cloned(),
                 session,
-                state: "snapshots",
                 snapshots,
-                changes,
+                now: WorktreeState { state: "snapshots", changes, ..WorktreeState::default() },
                 ..Row::default()
             });
         } else {
@@ -145,65 +117,54 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
 }
 
 fn present(worktrees: &Worktrees, worktree: &Worktree, base: Option<&str>) -> Row {
-    let row = Row {
+    let now = match worktrees.status(worktree, base) {
+        Ok(status) => WorktreeState::present(&status, base.is_some(), Some(worktrees.disk_bytes(worktree))),
+        Err(error) => WorktreeState { changes: error.to_string(), ..WorktreeState::failed(&error) },
+    };
+    Row {
         schema: SCHEMA,
         session: worktree.session().to_string(),
         name: name_of(worktree.path()),
-        state: "present",
         mark: Some(worktree.record().mark),
         path: Some(worktree.path().to_string_lossy().into_owned()),
-        disk_bytes: Some(worktrees.disk_bytes(worktree)),
+        now,
         ..Row::default()
-    };
-    match worktrees.status(worktree, base) {
-        Ok(status) => with_status(row, &status, base.is_some()),
-        Err(error) => {
-            let changes = error.to_string();
-            Row { state: "unreadable", error: Some(changes.clone()), changes, ..row }
-        }
     }
 }
 
-fn with_status(row: Row, status: &WorktreeStatus, has_base: bool) -> Row {
+fn lost(worktree: &Worktree) -> Row {
+    let now = WorktreeState {
+        state: "gone",
+        branch: worktree.branch().ok().flatten(),
+        changes: "its directory was deleted".to_owned(),
+        ..WorktreeState::default()
+    };
     Row {
-        branch: status.branch.clone(),
-        ahead: has_base.then_some(status.ahead),
-        behind: has_base.then_some(status.behind),
-        files_changed: Some(status.changed),
-        lines_added: Some(status.lines_added),
-        lines_removed: Some(status.lines_removed),
-        untracked: Some(status.untracked),
-        ignored: Some(status.ignored),
-        clean: Some(status.is_clean()),
-        operation: status.operation,
-        processes: status.processes.clone(),
-        changes: changes(status),
-        ..row
+        schema: SCHEMA,
+        session: worktree.session().to_string(),
+        name: name_of(worktree.path()),
+        mark: Some(worktree.record().mark),
+        path: Some(worktree.path().to_string_lossy().into_owned()),
+        now,
+        ..Row::default()
     }
 }
 
 fn removed(worktrees: &Worktrees, entry: &TrashEntry) -> Row {
+    let changes = match entry.pin.unkept_paths {
+        0 => String::new(),
+        paths => format!("{paths} paths only here"),
+    };
+    let disk_bytes = Some(worktrees.trash_bytes(entry));
     Row {
         schema: SCHEMA,
         session: entry.session.to_string(),
         name: name_of(&entry.path),
-        state: match entry.state {
-            EntryState::Removing => "removing",
-            EntryState::Restoring { .. } => "restoring",
-            EntryState::Purging => "purging",
-            EntryState::Removed | _ => "removed",
-        },
         path: Some(entry.path.to_string_lossy().into_owned()),
-        branch: entry.branch.clone(),
-        disk_bytes: Some(worktrees.trash_bytes(entry)),
         entry: Some(entry.id.clone()),
         mark: Some(entry.mark.clone()),
-        removed_at: Some(entry.at),
         unkept: Some(entry.pin.unkept_paths),
-        changes: match entry.pin.unkept_paths {
-            0 => String::new(),
-            paths => format!("{paths} paths only here"),
-        },
+        now: WorktreeState { disk_bytes, changes, ..WorktreeState::in_trash(entry) },
         ..Row::default()
     }
 }
@@ -213,11 +174,14 @@ fn rolled_back(worktrees: &Worktrees, leftover: &Leftover) -> Row {
         schema: SCHEMA,
         session: leftover.session.to_string(),
         name: name_of(&leftover.path),
-        state: "rolled_back",
         path: Some(leftover.path.to_string_lossy().into_owned()),
-        disk_bytes: Some(worktrees.leftover_bytes(leftover)),
         entry: Some(leftover.id.clone()),
-        removed_at: Some(leftover.at),
+        now: WorktreeState {
+            state: "rolled_back",
+            disk_bytes: Some(worktrees.leftover_bytes(leftover)),
+            removed_at: Some(leftover.at),
+            ..WorktreeState::default()
+        },
         ..Row::default()
     }
 }
@@ -230,7 +194,7 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
     let mut table = Table::new(&["SESSION", "NAME", "STATE", "BRANCH", "CHANGES", "DISK", "PATH"]);
     for row in rows {
         let id = row.session.parse().map_or_else(|_| row.session.clone(), short);
-        let state = match (row.state, row.session_status, row.removed_at) {
+        let state = match (row.now.state, row.session_status, row.now.removed_at) {
             ("present", Some(status), _) => status.to_owned(),
             ("removed", _, Some(at)) => format!("removed {} ago", age(now.since(at))),
             (state, ..) => state.to_owned(),
@@ -240,9 +204,9 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
             (id, ""),
             text(&row.name),
             (state, ""),
-            text(&row.branch),
-            (row.changes.clone(), ""),
-            (row.disk_bytes.map(size).unwrap_or_default(), ""),
+            text(&row.now.branch),
+            (row.now.changes.clone(), ""),
+            (row.now.disk_bytes.map(size).unwrap_or_default(), ""),
             text(&row.path),
         ]);
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use sessionkit::backend::blocking;
 use sessionkit::log::SessionWorktree;
 use sessionkit::worktree::{
-    self, Leftover, RemoveOptions, RemovedWorktree, SessionWorktreeError, TrashEntry, Worktree,
-    WorktreeError, Worktrees,
+    self, EntryState, Leftover, RecordedWorktree, RemoveOptions, RemovedWorktree, SessionWorktreeError,
+    TrashEntry, Worktree, WorktreeError, Worktrees,
 };
 use sessionkit::{ErrorCode, SessionId, Store};
 
@@ -20,7 +20,7 @@ pub(super) struct Target {
     pub(super) session: SessionId,
     pub(super) worktrees: Worktrees,
     store: Store,
-    /// Set if it was found in its place.
+    /// Set if it was found by the name of its directory, which may be deleted.
     place: Option<Worktree>,
     /// The record in the log; `None` if no session of the store has it.
     made: Option<SessionWorktree>,
@@ -65,10 +65,14 @@ impl Target {
         }
     }
 
-    /// Finds the worktree of this name that is in its place.
+    /// Finds the worktree of this name that is in its place, or was deleted there.
     async fn of_name(store: &Store, worktrees: &Worktrees, name: &str) -> Result<Option<Self>> {
         let known = worktrees.clone();
-        let mut found = blocking(move || known.list()).await?;
+        let mut found = blocking(move || {
+            let (present, lost) = (known.list()?, known.lost()?);
+            Ok::<_, WorktreeError>([present, lost].concat())
+        })
+        .await?;
         found.retain(|tree| has_name(tree.path(), name));
         let Some(place) = found.pop().filter(|_| found.is_empty()) else { return Ok(None) };
         let manager = &**store.manager();
@@ -110,11 +114,7 @@ impl Target {
 
     /// Finds it in its place. If it is gone, the only one that was created for its session since, from a snapshot.
     pub(super) async fn locate(&self) -> Result<Worktree> {
-        let recorded = match (&self.place, &self.made) {
-            (Some(place), _) => Some(place.record()),
-            (None, made) => made.as_ref().map(worktree::recorded),
-        };
-        let gone = match recorded {
+        let gone = match self.recorded() {
             Some(recorded) => match blocking(move || recorded.locate()).await {
                 Ok(found) => return Ok(found),
                 Err(error) => Some(error),
@@ -126,15 +126,41 @@ impl Target {
         others.retain(|tree| tree.session() == session);
         match (others.pop().filter(|_| others.is_empty()), gone) {
             (Some(found), _) => Ok(found),
-            (None, Some(error)) => Err(self.gone(error)),
+            (None, Some(error)) => Err(self.gone(error).await?),
             (None, None) => Err(nothing_kept(self)),
         }
     }
 
-    fn gone(&self, error: WorktreeError) -> Failure {
+    fn recorded(&self) -> Option<RecordedWorktree> {
+        let place = self.place.as_ref().map(Worktree::record);
+        place.or_else(|| self.made.as_ref().map(worktree::recorded))
+    }
+
+    /// Finds what is left of it if its directory was deleted.
+    async fn locate_lost(&self) -> Option<Worktree> {
+        let recorded = self.recorded()?;
+        blocking(move || recorded.locate_lost().ok()).await
+    }
+
+    /// Finds it in its place, or what is left of it.
+    async fn locate_removable(&self) -> Result<Worktree> {
+        match self.locate_lost().await {
+            Some(lost) => Ok(lost),
+            None => self.locate().await,
+        }
+    }
+
+    /// Names the way to a worktree that is not in its place.
+    async fn gone(&self, error: WorktreeError) -> Result<Failure> {
         let is_gone = matches!(error, WorktreeError::Gone { .. });
-        let failure = Failure::from(error).about(self.session);
-        if is_gone { failure.next(&["worktree", "restore", &self.session.to_string()]) } else { failure }
+        let (failure, id) = (Failure::from(error).about(self.session), self.session.to_string());
+        Ok(match self.removed().await?.pop() {
+            _ if !is_gone => failure,
+            Some(entry) if entry.state == EntryState::Removed => failure.next(&["worktree", "restore", &id]),
+            Some(_) => failure.next(&["recover"]),
+            None if self.locate_lost().await.is_some() => failure.next(&["worktree", "rm", &id]),
+            None => failure.next(&["worktree", "snapshots", &id]),
+        })
     }
 
     /// Returns the commit that it started at, if that is known.
@@ -190,7 +216,7 @@ impl Target {
 
     /// Moves its worktree into the trash.
     pub(super) async fn remove(&self, options: RemoveOptions) -> Result<Option<RemovedWorktree>> {
-        let worktree = self.locate().await?;
+        let worktree = self.locate_removable().await?;
         let manager = &**self.store.manager();
         worktree::remove(manager, &self.worktrees, &worktree, options)
             .await
@@ -200,7 +226,7 @@ impl Target {
 
     /// Checks that its worktree could be removed.
     pub(super) async fn removable(&self) -> Result<Option<RemovedWorktree>> {
-        let worktree = self.locate().await?;
+        let worktree = self.locate_removable().await?;
         let manager = &**self.store.manager();
         worktree::check_removable(manager, &self.worktrees, &worktree)
             .await

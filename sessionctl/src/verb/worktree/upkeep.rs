@@ -15,7 +15,7 @@ use super::target::refusal;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::short;
-use crate::session_worktree::{made_worktree, removed};
+use crate::session_worktree::{removable_worktree, removed};
 use crate::verb;
 
 /// Time for which a removed worktree stays in the trash.
@@ -30,8 +30,8 @@ pub(crate) async fn remove_with(
     // What cannot be read names no worktree.
     let Ok(stored) = manager.restore_session(id).await else { return Ok(()) };
     let (Some(config), Some(made)) = (&stored.config.worktree, &stored.worktree) else { return Ok(()) };
-    // One that is gone, or that was removed already, is not needed.
-    let Ok(Some(found)) = made_worktree(&stored).await else {
+    // One that was removed already is not needed.
+    let Some(found) = removable_worktree(&stored).await else {
         return match removed(&stored).await {
             // Its directory may still be in its place.
             Some(entry) if entry.state != EntryState::Removed => {
@@ -57,13 +57,13 @@ pub(crate) async fn remove_with(
     Ok(())
 }
 
-/// Returns `true` if a session has a worktree in its place.
+/// Returns `true` if a session has a worktree in its place, or a registration of one.
 pub(crate) async fn has_one(manager: &dyn SessionManager, head: &Head) -> bool {
     if head.place.is_none() {
         return false;
     }
     match manager.restore_session(head.id).await {
-        Ok(stored) => matches!(made_worktree(&stored).await, Ok(Some(_))),
+        Ok(stored) => removable_worktree(&stored).await.is_some(),
         Err(_) => true,
     }
 }
