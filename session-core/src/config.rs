@@ -47,6 +47,10 @@ pub struct WorktreeConfig {
     /// The command that prepares it, for `sh -c`, before the program starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
+    /// The settings of the repository that name programs for git (filters, drivers, helpers) and were approved: `key=value`, one
+    /// per line. Other ones are not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<String>,
 }
 
 impl WorktreeConfig {

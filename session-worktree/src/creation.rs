@@ -143,7 +143,7 @@ pub(crate) fn plan(repository: &Repository, new: &NewWorktree) -> Result<Creatio
 
 /// Creates a planned worktree; `None` if its directory or its branch was taken since.
 pub(crate) fn create(repository: &Repository, plan: &CreationPlan) -> Result<Option<Worktree>> {
-    let unapproved = repository.git().unapproved(repository.common_dir())?;
+    let unapproved = repository.unapproved()?;
     let lock = repository.lock()?;
     if !is_free(repository, plan)? {
         return Ok(None);

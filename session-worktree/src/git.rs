@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -134,9 +135,9 @@ impl Git {
         Ok(())
     }
 
-    /// Returns settings that switch off what only the repository's own configuration would run, and the names of that.
+    /// Returns the programs that only the repository's own configuration names.
     pub(crate) fn unapproved(&self, dir: &Path) -> Result<Unapproved> {
-        let pattern = r"^(filter\..*|merge\..*\.driver|diff\..*\.(command|textconv)|core\.sshcommand|core\.gitproxy|credential\..*helper|remote\..*\.(vcs|uploadpack))$";
+        let pattern = r"^(filter\..*\.(smudge|clean|process)|merge\..*\.driver|diff\..*\.(command|textconv)|core\.sshcommand|core\.gitproxy|credential\..*helper|remote\..*\.(vcs|uploadpack))$";
         let call = self.call(dir, "read the configuration");
         let output = call.args(["config", "-z", "--show-scope", "--get-regexp", pattern]).output()?;
         Ok(Unapproved::parse(&output.stdout))
@@ -149,27 +150,32 @@ pub(crate) struct Unapproved {
     pub(crate) settings: Vec<String>,
     /// For people: `filter lfs`, `core.sshcommand`.
     pub(crate) names: BTreeSet<String>,
+    /// The settings of the repository: `key=value`, one per line, escaped so that no two configurations have the same text.
+    pub(crate) text: String,
 }
 
 impl Unapproved {
-    /// Parses pairs of a scope and a setting. What the user or the system also names is approved.
+    /// Parses pairs of a scope and a setting. What the user or the system also names, with the same value, is approved.
     fn parse(listed: &[u8]) -> Self {
         let fields: Vec<&[u8]> = listed.split(|byte| *byte == 0).collect();
-        let mut own = BTreeSet::new();
-        let mut others = BTreeSet::new();
+        let (mut own, mut others) = (BTreeSet::new(), BTreeSet::new());
         for pair in fields.chunks_exact(2) {
             let [scope, setting] = pair else { continue };
-            let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            let key = String::from_utf8_lossy(key).into_owned();
-            match *scope {
-                b"local" | b"worktree" => own.insert(subject(&key)),
-                _ => others.insert(subject(&key)),
-            };
+            let is_own = matches!(*scope, b"local" | b"worktree");
+            (if is_own { &mut own } else { &mut others }).insert(*setting);
         }
         let mut unapproved = Self::default();
-        for subject in own.difference(&others) {
-            unapproved.names.insert(subject.replacen('.', " ", usize::from(subject.starts_with("filter."))));
-            if subject.starts_with("filter.") {
+        for setting in own.difference(&others) {
+            let mut parts = setting.splitn(2, |byte| *byte == b'\n');
+            let (key, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let _ = writeln!(unapproved.text, "{}={}", key.escape_ascii(), value.escape_ascii());
+            let key = String::from_utf8_lossy(key).into_owned();
+            let subject = subject(&key);
+            let is_filter = subject.starts_with("filter.");
+            if !unapproved.names.insert(subject.replacen('.', " ", usize::from(is_filter))) {
+                continue;
+            }
+            if is_filter {
                 for (key, value) in [("smudge", ""), ("clean", ""), ("process", ""), ("required", "false")] {
                     unapproved.settings.push(format!("{subject}.{key}={value}"));
                 }
@@ -184,7 +190,7 @@ impl Unapproved {
     }
 }
 
-/// Returns the part of a setting's name that is approved as a whole: all settings of a filter are one.
+/// Returns the part of a setting's name that is switched off as a whole: all settings of a filter are one.
 fn subject(key: &str) -> String {
     match key.strip_prefix("filter.").and_then(|rest| rest.rsplit_once('.')) {
         Some((name, _)) => format!("filter.{name}"),
@@ -406,13 +412,24 @@ mod tests {
 
     #[test]
     fn what_the_user_names_too_is_approved() {
-        let listed = b"global\0filter.lfs.smudge\ngit-lfs smudge\0local\0filter.lfs.required\ntrue\0\
-            local\0filter.evil.x.process\nrm -rf /\0local\0core.sshcommand\nx\0worktree\0merge.m.driver\ny\0";
+        let listed = b"global\0filter.lfs.smudge\ngit-lfs smudge\0local\0filter.lfs.smudge\ngit-lfs smudge\0\
+            local\0filter.evil.x.process\nrm -rf /\0local\0core.sshcommand\nx\0worktree\0merge.m.driver\ny\nz\0";
         let unapproved = Unapproved::parse(listed);
         let names: Vec<&str> = unapproved.names.iter().map(String::as_str).collect();
         assert_eq!(names, ["core.sshcommand", "filter evil.x", "merge.m.driver"]);
         assert!(unapproved.settings.contains(&"filter.evil.x.process=".to_owned()), "{unapproved:?}");
         assert!(unapproved.settings.contains(&"core.sshcommand=false".to_owned()));
         assert!(!unapproved.settings.iter().any(|setting| setting.contains("lfs")));
+        assert_eq!(
+            unapproved.text,
+            "core.sshcommand=x\nfilter.evil.x.process=rm -rf /\nmerge.m.driver=y\\nz\n"
+        );
+    }
+
+    /// A repository replaced the program of a filter that the user has.
+    #[test]
+    fn another_program_under_the_users_name_is_not_approved() {
+        let listed = b"global\0filter.lfs.smudge\ngit-lfs smudge\0local\0filter.lfs.smudge\nrm -rf /\0";
+        assert_eq!(Unapproved::parse(listed).text, "filter.lfs.smudge=rm -rf /\n");
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, OFlags};
 
 use crate::error::{IoContext as _, Result, WorktreeError};
 use crate::files;
-use crate::git::{Call, Git};
+use crate::git::{Call, Git, Unapproved};
 
 /// The folder of this crate in the repository: the lock and the trash.
 const FOLDER: &str = "sessions";
@@ -26,6 +26,8 @@ pub struct Repository {
     root: PathBuf,
     /// The directory that all worktrees share.
     common: PathBuf,
+    /// The settings with programs that may be run, as they were approved.
+    approved: String,
 }
 
 impl Repository {
@@ -62,7 +64,7 @@ impl Repository {
                 first.map_or_else(|| common.clone(), |path| PathBuf::from(OsStr::from_bytes(path)))
             }
         };
-        Ok(Self { git: git.clone(), dir: dir.to_owned(), root, common })
+        Ok(Self { git: git.clone(), dir: dir.to_owned(), root, common, approved: String::new() })
     }
 
     /// Returns the main worktree; the repository itself if it is bare.
@@ -75,6 +77,17 @@ impl Repository {
     #[must_use]
     pub fn common_dir(&self) -> &Path {
         &self.common
+    }
+
+    pub(crate) fn approve(&mut self, settings: String) {
+        self.approved = settings;
+    }
+
+    /// Returns the programs that only this repository's configuration names, and that are not run; none if exactly these were
+    /// approved.
+    pub(crate) fn unapproved(&self) -> Result<Unapproved> {
+        let found = self.git.unapproved(&self.common)?;
+        Ok(if found.text == self.approved { Unapproved::default() } else { found })
     }
 
     pub(crate) fn git(&self) -> &Git {

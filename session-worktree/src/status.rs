@@ -72,7 +72,7 @@ pub(crate) fn status(
 ) -> Result<WorktreeStatus> {
     let scan = Scan::read(repository.git(), worktree, caches)?;
     let index = PlainIndex::of(repository, worktree)?;
-    let unapproved = repository.git().unapproved(repository.common_dir())?;
+    let unapproved = repository.unapproved()?;
     let call = |what: &str| {
         let call = repository.git().call(&worktree.path, what).settings(&unapproved.settings).offline();
         call.env("GIT_INDEX_FILE", index.path())
@@ -183,7 +183,7 @@ impl PlainIndex {
 /// Returns the changes since a commit, as git prints them.
 pub(crate) fn diff(repository: &Repository, worktree: &Worktree, base: &str, stat: bool) -> Result<Vec<u8>> {
     let index = PlainIndex::of(repository, worktree)?;
-    let unapproved = repository.git().unapproved(repository.common_dir())?;
+    let unapproved = repository.unapproved()?;
     let args = ["diff", "--no-ext-diff", "--no-textconv", if stat { "--stat" } else { "--patch" }];
     let call = repository.git().call(&worktree.path, "compare a worktree").settings(&unapproved.settings);
     let call =

@@ -88,13 +88,30 @@ impl Worktrees {
         creation::recover(&self.repository, plan)
     }
 
-    /// Returns the filters, drivers and helpers that are not run, because only the repository's own configuration names them.
+    /// Returns the names of the filters, drivers and helpers that are not run, because only the repository's own configuration
+    /// names them.
     ///
     /// # Errors
     /// Those of git.
     pub fn unapproved(&self) -> Result<Vec<String>> {
-        let unapproved = self.repository.git().unapproved(self.repository.common_dir())?;
-        Ok(unapproved.names.into_iter().collect())
+        Ok(self.repository.unapproved()?.names.into_iter().collect())
+    }
+
+    /// Returns the settings of the filters, drivers and helpers that are not run: `key=value`, one per line. Empty if there are
+    /// none.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub fn unapproved_settings(&self) -> Result<String> {
+        Ok(self.repository.unapproved()?.text)
+    }
+
+    /// Lets git run the filters, drivers and helpers of the repository's own configuration, as long as their settings are exactly
+    /// these, as [`unapproved_settings`](Self::unapproved_settings) returned them.
+    #[must_use]
+    pub fn approve(mut self, settings: impl Into<String>) -> Self {
+        self.repository.approve(settings.into());
+        self
     }
 
     /// Returns the worktrees of sessions that are in their place.

@@ -1,5 +1,6 @@
-//! The set-up that a repository asks for, and the approval of a person: a repository must not run anything that nobody has
-//! looked at. An approval holds for the same content, in any repository.
+//! The commands that a repository asks for, and the approval of a person: a set-up in its `.sessionctl.toml`, and the programs
+//! that its configuration names for git. A repository must not run anything that nobody has looked at. An approval holds for the
+//! same content, in any repository.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -18,6 +19,8 @@ use crate::plain_file;
 const FILE: &str = ".sessionctl.toml";
 /// Limit of its size.
 const MAX_BYTES: u64 = 64 * 1024;
+/// Limit of the settings that can be approved, which the log of each session has.
+const MAX_PROGRAMS: u64 = 16 * 1024;
 /// The folder with the approved contents, in the user's state directory. The name begins like that of no file of a store.
 const FOLDER: &str = "sessionctl-approved";
 
@@ -55,10 +58,11 @@ pub(crate) fn approved_setup(root: &Path, yes: bool) -> Result<Option<String>> {
         unreadable(&format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
     })?;
     let Some(setup) = parsed.worktree.setup.filter(|setup| !setup.trim().is_empty()) else { return Ok(None) };
+    let asks = format!("{shown} asks to run in new worktrees:");
     if is_approved(&setup)? {
         return Ok(Some(setup));
     }
-    if yes || asked(&shown, &setup)? {
+    if yes || asked(&asks, &setup)? == Some(true) {
         approve(&setup)?;
         return Ok(Some(setup));
     }
@@ -66,41 +70,82 @@ pub(crate) fn approved_setup(root: &Path, yes: bool) -> Result<Option<String>> {
     Err(Failure::new(ErrorCode::InvalidArgument, text).next(&["run", "--worktree", "--yes", "--", "CMD"]))
 }
 
-/// Asks the person at the terminal; `false` if there is none.
-fn asked(shown: &str, setup: &str) -> Result<bool> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+/// Returns `true` if the programs in these settings of a repository were approved: before, now at the terminal, or with `yes`. Who
+/// has declined them is not asked again.
+pub(crate) fn approved_programs(root: &Path, settings: &str, yes: bool) -> Result<bool> {
+    if settings.is_empty() || settings.len() as u64 > MAX_PROGRAMS {
         return Ok(false);
+    }
+    let (wanted, declined) = (programs(settings), declined(settings));
+    if is_approved(&wanted)? {
+        return Ok(true);
+    }
+    let answer = if yes {
+        Some(true)
+    } else if is_approved(&declined)? {
+        Some(false)
+    } else {
+        let shown = visible(&root.to_string_lossy()).into_owned();
+        asked(&format!("The configuration of {shown} names programs that git runs in worktrees:"), settings)?
+    };
+    match answer {
+        Some(true) => approve(&wanted)?,
+        Some(false) => approve(&declined)?,
+        None => {}
+    }
+    Ok(answer == Some(true))
+}
+
+/// Returns `true` if the programs in these settings of a repository were approved before.
+pub(crate) fn are_approved_programs(settings: &str) -> Result<bool> {
+    is_approved(&programs(settings))
+}
+
+/// Returns the content of the approval of programs, which is no command of a set-up.
+fn programs(settings: &str) -> String {
+    format!("programs of git:\n{settings}")
+}
+
+/// Returns the content that is stored for programs which were declined.
+fn declined(settings: &str) -> String {
+    format!("declined programs of git:\n{settings}")
+}
+
+/// Asks the person at the terminal; `None` if there is none.
+fn asked(asks: &str, commands: &str) -> Result<Option<bool>> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(None);
     }
     let failed = |error| Failure::chain(ErrorCode::StorageIo, &error);
     let mut stderr = io::stderr().lock();
-    writeln!(stderr, "{shown} asks to run in new worktrees:").map_err(failed)?;
-    for line in setup.lines() {
+    writeln!(stderr, "{asks}").map_err(failed)?;
+    for line in commands.lines() {
         writeln!(stderr, "    {}", visible(line)).map_err(failed)?;
     }
     write!(stderr, "Run it, now and whenever it is the same? [y/N] ").map_err(failed)?;
     stderr.flush().map_err(failed)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")))
 }
 
 /// Returns the file with an approved content. It has the content itself, which distinguishes two of the same name.
-fn place(setup: &str) -> Result<PathBuf> {
+fn place(content: &str) -> Result<PathBuf> {
     let store = StoreUrl::user_default()?;
     let state = store.path().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
-    Ok(state.join(FOLDER).join(format!("{:032x}", xxh3_128(setup.as_bytes()))))
+    Ok(state.join(FOLDER).join(format!("{:032x}", xxh3_128(content.as_bytes()))))
 }
 
-fn is_approved(setup: &str) -> Result<bool> {
-    match fs::read(place(setup)?) {
-        Ok(content) => Ok(content == setup.as_bytes()),
+fn is_approved(content: &str) -> Result<bool> {
+    match fs::read(place(content)?) {
+        Ok(stored) => Ok(stored == content.as_bytes()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Failure::chain(ErrorCode::StorageIo, &error)),
     }
 }
 
-fn approve(setup: &str) -> Result<()> {
-    let path = place(setup)?;
+fn approve(content: &str) -> Result<()> {
+    let path = place(content)?;
     let failed = |error: io::Error| {
         Failure::new(
             ErrorCode::StorageIo,
@@ -119,6 +164,6 @@ fn approve(setup: &str) -> Result<()> {
         .mode(0o600)
         .open(&temporary)
         .map_err(failed)?;
-    file.write_all(setup.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&temporary, &path).map_err(failed)
 }

@@ -65,11 +65,11 @@ pub(crate) fn not_joinable(error: SessionWorktreeError) -> Failure {
 /// Reads the state of a session's worktree; `None` if it has none.
 pub(crate) async fn state(stored: &PersistedSession, disk: Disk) -> Option<WorktreeState> {
     let (config, made) = stored.config.worktree.as_ref().zip(stored.worktree.as_ref())?;
-    let (repository, recorded) = (config.repository.clone(), worktree::recorded(made));
+    let (config, recorded) = (config.clone(), worktree::recorded(made));
     let base = made.plan.base.clone();
     let read = move || {
         let found = recorded.locate()?;
-        let worktrees = Worktrees::new(repository)?;
+        let worktrees = Worktrees::new(config.repository)?.approve(config.programs.unwrap_or_default());
         let status = worktrees.status(&found, Some(&base))?;
         let bytes = matches!(disk, Disk::Measure).then(|| worktrees.disk_bytes(&found));
         Ok(WorktreeState::present(&status, true, bytes))

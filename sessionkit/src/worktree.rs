@@ -99,8 +99,8 @@ pub fn recorded(worktree: &SessionWorktree) -> RecordedWorktree {
 /// # Errors
 /// [`WorktreeError::NotARepository`]; git that is missing or too old.
 pub async fn repository(config: &WorktreeConfig) -> Result<Worktrees, WorktreeError> {
-    let repository = config.repository.clone();
-    blocking(move || Worktrees::new(repository)).await
+    let (repository, programs) = (config.repository.clone(), config.programs.clone().unwrap_or_default());
+    blocking(move || Ok(Worktrees::new(repository)?.approve(programs))).await
 }
 
 /// Moves the worktree of a session into the trash, once no session works in it.

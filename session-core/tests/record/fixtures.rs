@@ -156,6 +156,7 @@ fn fixtures_cover_every_reason_evidence_cause_and_change() {
         r#""passed":false"#,
         r#"{"input_provided":{"value":"#,
         r#""mode":{"worktree":{"name":"#,
+        r#""programs":"filter."#,
         r#""kind":"added""#,
         r#""kind":"modified""#,
         r#""kind":"deleted""#,
@@ -235,7 +236,8 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("inherited", "cccccccc-2222-4333-8444-555555555556".parse().unwrap(), inherited()),
         ("items", "eeeeeeee-2222-4333-8444-555555555555".parse().unwrap(), waits::items()),
         ("waits", "eeeeeeee-2222-4333-8444-555555555556".parse().unwrap(), waits::waits()),
-        ("worktree", "13131313-2222-4333-8444-555555555555".parse().unwrap(), worktree()),
+        ("worktree", "13131313-2222-4333-8444-555555555555".parse().unwrap(), worktree(None)),
+        ("programs", "13131313-2222-4333-8444-555555555556".parse().unwrap(), worktree(Some(PROGRAMS))),
         ("inherited-items", "eeeeeeee-2222-4333-8444-555555555557".parse().unwrap(), waits::inherited()),
     ]
 }
@@ -485,13 +487,17 @@ fn cancelled() -> Vec<SessionEvent> {
     events
 }
 
-/// A program with one pipe for its outputs, of whose end more is kept than by default.
-fn worktree() -> Vec<SessionEvent> {
+/// Approved settings of a repository.
+const PROGRAMS: &str = "filter.git-crypt.smudge=git-crypt smudge\n";
+
+/// A session in a worktree that was created for it.
+fn worktree(programs: Option<&str>) -> Vec<SessionEvent> {
     let repository = OsString::from_vec(b"/srv/caf\xe9".to_vec());
     let mut wanted = WorktreeConfig::new(repository);
     wanted.base = Some("default".to_owned());
     (wanted.mark, wanted.dir) = (Some("7d793037a0760186574b0282f2f435e7".to_owned()), Some("web".into()));
     wanted.setup = Some("npm ci".to_owned());
+    wanted.programs = programs.map(str::to_owned);
     let config = SessionConfig::new("command").name("fix").worktree("fix", wanted);
     let path = OsString::from_vec(b"/srv/caf\xe9.worktrees/fix-2".to_vec());
     let base = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
@@ -510,6 +516,7 @@ fn worktree() -> Vec<SessionEvent> {
     events
 }
 
+/// A program with one pipe for its outputs, of whose end more is kept than by default.
 fn output() -> Vec<SessionEvent> {
     let mut origin = Origin::new(vec!["./crawl".to_owned()], "/srv/data".into());
     (origin.merge, origin.keep_bytes) = (true, Some(256 << 20));

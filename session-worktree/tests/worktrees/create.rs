@@ -126,6 +126,31 @@ fn hooks_and_filters_of_the_repository_are_not_run() {
     assert!(!ran.exists(), "{}", fs::read_to_string(&ran).unwrap());
 }
 
+/// The filters that `git-crypt` and its like configure in a repository ran never, so that its worktrees had other files than the main one.
+#[test]
+fn approved_filters_run_until_they_change() {
+    let fixture = Fixture::new();
+    fixture.write(".gitattributes", "*.txt filter=upper\n");
+    fixture.write("a.txt", "text\n");
+    fixture.git(&["add", "--all"]);
+    fixture.git(&["commit", "--quiet", "--message=attributes"]);
+    fixture.git(&["config", "filter.upper.smudge", "tr a-z A-Z"]);
+    fixture.git(&["config", "filter.upper.clean", "tr A-Z a-z"]);
+    let settings = fixture.worktrees().unapproved_settings().unwrap();
+    assert_eq!(settings, "filter.upper.clean=tr A-Z a-z\nfilter.upper.smudge=tr a-z A-Z\n");
+    let create = |name: &str| {
+        let worktrees = fixture.worktrees().approve(&*settings);
+        let new = NewWorktree::new(SessionId::random(), Slug::from_text(name));
+        let worktree = worktrees.create(&worktrees.plan(&new).unwrap()).unwrap().unwrap();
+        let text = fs::read_to_string(worktree.path().join("a.txt")).unwrap();
+        (text, worktrees.status(&worktree, None).unwrap().is_clean(), worktrees.unapproved().unwrap())
+    };
+    assert_eq!(create("one"), ("TEXT\n".to_owned(), true, Vec::new()));
+    fixture.git(&["config", "filter.upper.smudge", "tr a-z B"]);
+    assert_eq!(create("two"), ("text\n".to_owned(), true, vec!["filter upper".to_owned()]));
+    assert_eq!(fixture.worktrees().unapproved_settings().unwrap().lines().count(), 2);
+}
+
 #[test]
 fn variables_of_git_do_not_change_the_repository() {
     let fixture = Fixture::new();

@@ -25,8 +25,8 @@ pub(crate) struct WorktreeOptions {
     /// Prepare nothing
     #[arg(long, requires = "worktree", conflicts_with = "setup")]
     pub(crate) no_setup: bool,
-    /// Approve the set-up of the repository's `.sessionctl.toml`
-    #[arg(long, requires = "worktree", conflicts_with_all = ["setup", "no_setup"])]
+    /// Approve the set-up of the repository's `.sessionctl.toml`, and the programs that its configuration names for git
+    #[arg(long, requires = "worktree")]
     pub(crate) yes: bool,
     /// Directory inside the worktree in which the program runs
     #[arg(long = "in", value_name = "SUBDIR", requires = "worktree")]

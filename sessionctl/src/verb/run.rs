@@ -23,7 +23,9 @@ use crate::{approval, detach, hints, python, session_worktree};
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     if context.caller.is_none() && args.worktree.worktree.is_some() {
         // A question needs the terminal of the person, which the owner may not have.
-        set_up(&args.worktree, &repository(&args.worktree)?).await?;
+        let wanted = repository(&args.worktree)?;
+        set_up(&args.worktree, &wanted).await?;
+        programs(&args.worktree, &wanted).await?;
     }
     if args.detach && context.caller.is_none() {
         return detach::start(context);
@@ -48,7 +50,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let command = if on_ask.is_empty() { command } else { command.on_ask(on_ask) };
     let command = plan.apply(foreground::command(command, context));
     let steps = StepPlan::default();
-    let config = session_config(args, program, &store).await?;
+    let config = session_config(args, program, &store, context).await?;
     create_and_run(context, &store, config, command, steps, Signals::catch()?, plan).await
 }
 
@@ -110,7 +112,12 @@ async fn take_over(context: &Context, store: &Store, id: SessionId, inheritance:
     Ok(())
 }
 
-async fn session_config(args: &Run, program: &OsStr, store: &Store) -> Result<SessionConfig> {
+async fn session_config(
+    args: &Run,
+    program: &OsStr,
+    store: &Store,
+    context: &Context,
+) -> Result<SessionConfig> {
     let mut config = SessionConfig::new("command");
     config.name.clone_from(&args.name);
     config.labels = args.labels.iter().cloned().collect();
@@ -123,7 +130,7 @@ async fn session_config(args: &Run, program: &OsStr, store: &Store) -> Result<Se
         let given = args.name.as_deref().unwrap_or_default();
         let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         let name = [name.as_str(), given].into_iter().find(|name| !name.is_empty()).unwrap_or(&file);
-        return with_worktree(config, name, &args.worktree, store).await;
+        return with_worktree(config, name, &args.worktree, store, context).await;
     }
     Ok(match std::env::current_dir().ok().and_then(|directory| worktree::containing(&directory)) {
         Some(Worktree { name, path }) => {
@@ -149,12 +156,25 @@ async fn set_up(options: &WorktreeOptions, wanted: &WorktreeConfig) -> Result<Op
     approval::approved_setup(worktrees.repository().root(), options.yes)
 }
 
+/// Returns the settings of the repository that name programs for git, if there are any, and `true` if a person has approved them.
+async fn programs(options: &WorktreeOptions, wanted: &WorktreeConfig) -> Result<Option<(String, bool)>> {
+    let worktrees = trees::repository(wanted).await?;
+    let root = worktrees.repository().root().to_owned();
+    let settings = blocking(move || worktrees.unapproved_settings()).await?;
+    if settings.is_empty() {
+        return Ok(None);
+    }
+    let is_approved = approval::approved_programs(&root, &settings, options.yes)?;
+    Ok(Some((settings, is_approved)))
+}
+
 /// Lets a session run in a worktree of its own: a new one, or the one of this name whose sessions have ended.
 async fn with_worktree(
     config: SessionConfig,
     name: &str,
     options: &WorktreeOptions,
     store: &Store,
+    context: &Context,
 ) -> Result<SessionConfig> {
     let mut wanted = repository(options)?;
     wanted.base = Some(options.base.clone()).filter(|base| base != "head");
@@ -169,6 +189,14 @@ async fn with_worktree(
     let is_named = options.worktree.as_deref().is_some_and(|name| !name.is_empty());
     let name = if is_named { Slug::parse(name)? } else { Slug::from_text(name) };
     wanted.setup = set_up(options, &wanted).await?;
+    wanted.programs = match programs(options, &wanted).await? {
+        Some((_, false)) => {
+            let text = "git runs no programs that only the repository's configuration names";
+            context.hint(text, &[], &["run", "--worktree", "--yes", "--", "CMD"]);
+            None
+        }
+        named => named.map(|(settings, _)| settings),
+    };
     let worktrees = trees::repository(&wanted).await?;
     let root = worktrees.repository().root().to_owned();
     let existing = {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::pty_pair::PtyPair;
 use crate::support::{self, Fixture, Ran, eventually};
 
 /// A store next to a repository with one commit.
@@ -685,6 +686,67 @@ fn the_set_up_of_a_repository_needs_approval() {
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
     run(&[]).exits(0);
+}
+
+#[test]
+fn programs_of_a_repository_need_approval() {
+    let project = Project::new();
+    let state = project.fixture.dir.path().join("state");
+    let run = |name: &str, args: &[&str]| {
+        let start = ["run", &format!("--worktree={name}")];
+        let mut command = project.command(&[&start[..], args, &["--", "cat", "README"]].concat());
+        command.env("XDG_STATE_HOME", &state);
+        support::run(command).exits(0)
+    };
+    fs::write(project.repo().join(".git/info/attributes"), "README filter=upper\n").unwrap();
+    project.git(&["config", "filter.upper.smudge", "tr a-z A-Z"]);
+    let refused = run("one", &[]);
+    assert_eq!(refused.stdout, "hello\n");
+    assert!(refused.stderr.contains("filter upper") && refused.stderr.contains("--yes"), "{refused:?}");
+    assert_eq!(run("two", &["--yes"]).stdout, "HELLO\n");
+    // They were approved, also for a process without a terminal, and for the other verbs.
+    let approved = run("three", &[]);
+    assert!(approved.stdout == "HELLO\n" && !approved.stderr.contains("filter"), "{approved:?}");
+    let events = project.ctl(&["events", "three", "--json"]).exits(0).stdout;
+    assert!(events.contains("filter.upper.smudge=tr a-z A-Z"), "{events}");
+    project.git(&["config", "filter.upper.smudge", "tr a-z X"]);
+    assert_eq!(run("four", &[]).stdout, "hello\n");
+}
+
+/// The owner of a program with a terminal has none itself, so that nobody was asked.
+#[test]
+fn programs_of_a_repository_are_asked_for_at_the_terminal() {
+    let project = Project::new();
+    fs::write(project.repo().join(".git/info/attributes"), "README filter=upper\n").unwrap();
+    project.git(&["config", "filter.upper.smudge", "tr a-z A-Z"]);
+    let question = b"filter.upper.smudge=tr a-z A-Z\r\nRun it, now and whenever it is the same? [y/N] ";
+    // Who has declined is not asked again.
+    for (number, (answer, output)) in
+        [(Some("n"), "hello\r\n"), (None, "hello\r\n"), (Some("y"), "HELLO\r\n"), (None, "HELLO\r\n")]
+            .into_iter()
+            .enumerate()
+    {
+        if number == 2 {
+            project.git(&["config", "filter.upper.clean", "cat"]);
+        }
+        let control = project.fixture.dir.path().join(format!("control-{number}"));
+        fs::create_dir(&control).unwrap();
+        let mut shell = support::clean_command("env");
+        shell.env("SESSIONCTL_STORE", project.fixture.url()).current_dir(project.repo()).env_remove("CI");
+        shell.env("XDG_STATE_HOME", project.fixture.dir.path().join("state"));
+        let program = format!("{} run --worktree=t{number} -- cat README 2>&3 3>&-", support::BINARY);
+        let mut pty = PtyPair::start(&program, shell, &control, format!("run {number}"));
+        if let Some(answer) = answer {
+            pty.wait(question);
+            pty.type_bytes(format!("{answer}\r").as_bytes());
+        }
+        pty.wait(output.as_bytes());
+        pty.end();
+        let (results, got) = pty.finish();
+        assert_eq!((results.code.as_str(), results.before), ("0", results.after));
+        let asked = got.windows(question.len()).filter(|bytes| bytes == question).count();
+        assert_eq!(asked, usize::from(answer.is_some()), "run {number}");
+    }
 }
 
 /// `worktree rm fix` removed `fix-2`, whose session had the same name.

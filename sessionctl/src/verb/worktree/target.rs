@@ -12,7 +12,7 @@ use sessionkit::{ErrorCode, SessionId, Store};
 
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::ids;
+use crate::{approval, ids};
 
 /// A worktree of a session, as far as it is known: in its place, in the trash, or as a snapshot.
 pub(super) struct Target {
@@ -263,7 +263,13 @@ pub(super) async fn open(dir: Option<&Path>) -> Result<Worktrees> {
         None => std::env::current_dir()
             .map_err(|error| Failure::invalid(format!("the current directory cannot be read: {error}")))?,
     };
-    Ok(blocking(move || Worktrees::new(dir)).await?)
+    let (worktrees, settings) = blocking(move || {
+        let worktrees = Worktrees::new(dir)?;
+        let settings = worktrees.unapproved_settings()?;
+        Ok::<_, WorktreeError>((worktrees, settings))
+    })
+    .await?;
+    Ok(if approval::are_approved_programs(&settings)? { worktrees.approve(settings) } else { worktrees })
 }
 
 /// Creates the failure of asking for what was never removed.
