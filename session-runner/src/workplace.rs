@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use session_core::async_trait::async_trait;
 use session_core::{ErrorCode, Session};
@@ -62,8 +61,6 @@ pub struct SetUpEnd {
     pub exit_code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// The run time.
-    pub took: Duration,
     /// The reason why it did not run.
     pub error: Option<String>,
 }

@@ -63,6 +63,15 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
+/// Reads a file, whatever its size; `None` if there is none.
+pub(crate) fn read_whole(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("read", path),
+    }
+}
+
 /// Flushes the directory of a file, so that its name survives power loss.
 pub(crate) fn flush_parent(path: &Path) -> Result<()> {
     flush_dir(path.parent().unwrap_or_else(|| Path::new("/")))

@@ -9,7 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use session_core::{Clock as _, SessionId, SystemClock};
 
 use crate::cache_tree;
-use crate::error::{IoContext as _, Result, WorktreeError};
+use crate::error::{Result, WorktreeError};
 use crate::files;
-use crate::registration::Registration;
+use crate::objects;
 use crate::repository::Repository;
 use crate::scan::{Entry, Kind, Scan, join};
 use crate::worktree::Worktree;
@@ -104,10 +104,10 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn new(repository: &'a Repository, worktree: &'a Worktree, scan: &'a Scan) -> Result<Self> {
-        let named = named_objects(&worktree.registration)?;
+        let named = objects::named_objects(&worktree.registration)?;
         let (mut commits, mut others) = (Vec::new(), Vec::new());
         let head = head(repository, worktree)?;
-        for (object, kind) in types(repository, &named)? {
+        for (object, kind) in objects::types(repository, &named)? {
             match kind.as_str() {
                 "commit" if Some(&object) == head.as_ref() => {}
                 "commit" => commits.push(object),
@@ -116,15 +116,15 @@ impl<'a> Attempt<'a> {
                 _ => others.push((object, kind)),
             }
         }
-        let index = read_whole(&worktree.registration.dir.join("index"))?.unwrap_or_default();
-        for tree in complete(repository, cache_tree::remembered(&index))? {
+        let index = files::read_whole(&worktree.registration.dir.join("index"))?.unwrap_or_default();
+        for tree in objects::complete(repository, cache_tree::remembered(&index))? {
             others.push((tree, "tree".to_owned()));
         }
         // First, so that it is the first parent.
         commits.splice(0..0, head);
-        let mut staged = staged(repository, worktree)?;
+        let mut staged = objects::staged(repository, worktree)?;
         let is_partial = repository.is_partial()?;
-        for (object, kind) in types(repository, &staged)? {
+        for (object, kind) in objects::types(repository, &staged)? {
             if kind == "missing" {
                 // That of a file which is only intended to be added is known to git without an object.
                 if !is_partial && !EMPTY_BLOBS.contains(&object.as_str()) {
@@ -220,7 +220,7 @@ impl<'a> Attempt<'a> {
             }
         }
         for file in ["index", "HEAD", "logs/HEAD"] {
-            if let Some(bytes) = read_whole(&self.worktree.registration.dir.join(file))? {
+            if let Some(bytes) = files::read_whole(&self.worktree.registration.dir.join(file))? {
                 line(&mut out, &format!("M 100644 inline git/{file}"));
                 data(&mut out, &bytes);
             }
@@ -336,114 +336,9 @@ fn shown(path: &[u8]) -> String {
     session_core::text::visible(&String::from_utf8_lossy(path)).into_owned()
 }
 
-fn read_whole(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).context("read", path),
-    }
-}
-
 /// Returns the commit that is checked out; `None` on a branch without one.
 pub(crate) fn head(repository: &Repository, worktree: &Worktree) -> Result<Option<String>> {
     let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^{commit}"];
     let output = repository.git().call(&worktree.path, "read HEAD").args(args).offline().output()?;
     Ok((output.code == Some(0)).then(|| String::from_utf8_lossy(output.line()).into_owned()))
-}
-
-/// Returns every object id that a small file of the registration names: heads, reflogs, refs of its own, and the state of
-/// a rebase, merge or bisection.
-fn named_objects(registration: &Registration) -> Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    let mut pending: Vec<PathBuf> = vec![registration.dir.clone()];
-    while let Some(directory) = pending.pop() {
-        for entry in fs::read_dir(&directory).context("list", &directory)? {
-            let path = entry.context("list", &directory)?.path();
-            let metadata = path.symlink_metadata().context("read", &path)?;
-            // Submodules keep their own objects.
-            if metadata.is_dir() && path != registration.dir.join("modules") {
-                pending.push(path);
-            } else if metadata.is_file() && path.file_name().is_some_and(|name| name != "index") {
-                let content =
-                    if metadata.len() <= files::SMALL || path.starts_with(registration.dir.join("logs")) {
-                        read_whole(&path)?.unwrap_or_default()
-                    } else {
-                        Vec::new()
-                    };
-                found.extend(object_ids(&content));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Returns the words that can be ids of objects: 40 or 64 hexadecimal digits, not all zero.
-fn object_ids(content: &[u8]) -> impl Iterator<Item = String> {
-    content
-        .split(|byte| !byte.is_ascii_hexdigit())
-        .filter(|word| matches!(word.len(), 40 | 64) && word.iter().any(|byte| *byte != b'0'))
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-}
-
-/// Returns the type of each object; `missing` for one that does not exist.
-fn types(repository: &Repository, objects: &BTreeSet<String>) -> Result<Vec<(String, String)>> {
-    if objects.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut input = Vec::new();
-    for object in objects {
-        line(&mut input, object);
-    }
-    let args = ["cat-file", "--batch-check=%(objectname) %(objecttype)", "--buffer"];
-    let output = repository.call("read objects").args(args).offline().input(input).run()?;
-    let found = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(found
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .map(|(id, kind)| (id.to_owned(), kind.to_owned()))
-        .collect())
-}
-
-/// Returns those of these trees that are complete. Git computes one that is missing again, and what is incomplete was so before.
-fn complete(repository: &Repository, mut trees: Vec<String>) -> Result<Vec<String>> {
-    // Nearly always all are, so that one call of git is enough for any number.
-    if trees.is_empty() || are_complete(repository, &trees)? {
-        return Ok(trees);
-    }
-    let mut failed = None;
-    trees.retain(|tree| {
-        are_complete(repository, std::slice::from_ref(tree)).unwrap_or_else(|error| {
-            failed.get_or_insert(error);
-            false
-        })
-    });
-    failed.map_or(Ok(trees), Err)
-}
-
-/// Returns `true` if git has every object of these trees.
-fn are_complete(repository: &Repository, trees: &[String]) -> Result<bool> {
-    let mut input = Vec::new();
-    for tree in trees {
-        line(&mut input, tree);
-    }
-    let args = ["rev-list", "--objects", "--missing=print", "--no-object-names", "--stdin"];
-    let output = repository.call("read trees").args(args).offline().input(input).output()?;
-    let is_missing = |line: &[u8]| line.starts_with(b"?");
-    Ok(output.code == Some(0) && !output.stdout.split(|byte| *byte == b'\n').any(is_missing))
-}
-
-/// Returns the blobs of the index in all stages.
-fn staged(repository: &Repository, worktree: &Worktree) -> Result<BTreeSet<String>> {
-    let args = ["ls-files", "-z", "--stage"];
-    let output = repository.git().call(&worktree.path, "read the index").args(args).offline().run()?;
-    let mut blobs = BTreeSet::new();
-    for entry in output.fields() {
-        let mut words = entry.split(|byte| *byte == b' ');
-        let (mode, blob) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        // A submodule's commit is in its own repository.
-        if mode != b"160000" && mode != b"040000" {
-            blobs.insert(String::from_utf8_lossy(blob).into_owned());
-        }
-    }
-    Ok(blobs)
 }

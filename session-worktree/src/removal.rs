@@ -1,7 +1,5 @@
 //! The options of a removal, and its result for the branch.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::error::Result;
@@ -58,14 +56,8 @@ pub enum BranchOutcome {
 /// Deletes a branch that points to this commit and is checked out nowhere.
 pub(crate) fn delete_branch(repository: &Repository, branch: &str, head: &str) -> Result<BranchOutcome> {
     let name = format!("refs/heads/{branch}");
-    let listed = repository.call("list worktrees").args(["worktree", "list", "--porcelain", "-z"]).run()?;
-    let mut path = PathBuf::new();
-    for field in listed.fields() {
-        if let Some(found) = field.strip_prefix(b"worktree ") {
-            path = PathBuf::from(OsStr::from_bytes(found));
-        } else if field.strip_prefix(b"branch ") == Some(name.as_bytes()) {
-            return Ok(BranchOutcome::CheckedOut(path));
-        }
+    if let Some(path) = repository.checked_out_in(&name)? {
+        return Ok(BranchOutcome::CheckedOut(path));
     }
     match repository.call("delete a branch").args(["update-ref", "-d", &name, head]).run() {
         Ok(_) => Ok(BranchOutcome::Deleted),

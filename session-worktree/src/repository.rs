@@ -157,6 +157,20 @@ impl Repository {
         Ok(self.call("read the configuration").args(args).output()?.code == Some(0))
     }
 
+    /// Returns the worktree that has a branch checked out.
+    pub(crate) fn checked_out_in(&self, branch_ref: &str) -> Result<Option<PathBuf>> {
+        let listed = self.call("list worktrees").args(["worktree", "list", "--porcelain", "-z"]).run()?;
+        let mut path = PathBuf::new();
+        for field in listed.fields() {
+            if let Some(found) = field.strip_prefix(b"worktree ") {
+                path = PathBuf::from(OsStr::from_bytes(found));
+            } else if field.strip_prefix(b"branch ") == Some(branch_ref.as_bytes()) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns the object that a ref points to; `None` if there is no such ref.
     pub(crate) fn ref_target(&self, name: &str) -> Result<Option<String>> {
         let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", name];

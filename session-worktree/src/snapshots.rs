@@ -1,6 +1,6 @@
 //! The pins of a session: listed, dropped, and turned into a worktree again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -45,24 +45,34 @@ pub(crate) fn list(repository: &Repository, session: SessionId) -> Result<Vec<Sn
     Ok(found)
 }
 
-/// Returns the sessions that have snapshots.
-pub(crate) fn sessions(repository: &Repository) -> Result<BTreeSet<SessionId>> {
-    let args = ["for-each-ref", "--format=%(refname:lstrip=2)", "refs/sessions/"];
-    let output = repository.call("list snapshots").args(args).run()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text.lines().filter_map(|name| name.split('/').next()?.parse().ok()).collect())
+/// The snapshots of a session, in short.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotSummary {
+    /// Their number.
+    pub count: usize,
+    /// The name of the worktree of the last one.
+    pub name: String,
 }
 
-/// Returns the names of the worktrees of all snapshots, with their sessions.
-pub(crate) fn names(repository: &Repository) -> Result<BTreeSet<(SessionId, String)>> {
+/// Returns the sessions that have snapshots.
+pub(crate) fn summaries(repository: &Repository) -> Result<BTreeMap<SessionId, SnapshotSummary>> {
     let args = ["for-each-ref", "--format=%(refname:lstrip=2) %(subject)", "refs/sessions/"];
     let output = repository.call("list snapshots").args(args).run()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let parse = |line: &str| {
-        let session = line.split('/').next()?.parse().ok()?;
-        Some((session, line.split_once(": ")?.1.to_owned()))
-    };
-    Ok(text.lines().filter_map(parse).collect())
+    let mut found: BTreeMap<SessionId, (u64, SnapshotSummary)> = BTreeMap::new();
+    for line in text.lines() {
+        let (name, subject) = line.split_once(' ').unwrap_or((line, ""));
+        let Some((session, number)) = name.split_once('/') else { continue };
+        let (Ok(session), Ok(number)) = (session.parse(), number.parse()) else { continue };
+        let (last, summary) = found.entry(session).or_default();
+        summary.count += 1;
+        if number >= *last {
+            *last = number;
+            summary.name = subject.split_once(": ").map(|(_, name)| name.to_owned()).unwrap_or_default();
+        }
+    }
+    Ok(found.into_iter().map(|(session, (_, summary))| (session, summary)).collect())
 }
 
 fn find(repository: &Repository, session: SessionId, number: u64) -> Result<Snapshot> {
@@ -126,12 +136,7 @@ pub(crate) fn restore(
 
 /// Returns `true` if a branch points to this commit, and no worktree has it checked out.
 fn is_free_at(repository: &Repository, name: &str, commit: &str) -> Result<bool> {
-    if repository.ref_target(name)?.as_deref() != Some(commit) {
-        return Ok(false);
-    }
-    let listed = repository.call("list worktrees").args(["worktree", "list", "--porcelain", "-z"]).run()?;
-    let is_out = listed.fields().any(|field| field.strip_prefix(b"branch ") == Some(name.as_bytes()));
-    Ok(!is_out)
+    Ok(repository.ref_target(name)?.as_deref() == Some(commit) && repository.checked_out_in(name)?.is_none())
 }
 
 /// Writes the files of a snapshot as they were.

@@ -1,6 +1,6 @@
 //! The worktrees of one repository.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use session_core::{SessionId, Timestamp};
@@ -15,9 +15,10 @@ use crate::pin::{self, Pin};
 use crate::registration::Registration;
 use crate::removal::RemoveOptions;
 use crate::repository::{Repository, RepositoryLock};
-use crate::snapshots::{self, Snapshot};
+use crate::snapshots::{self, Snapshot, SnapshotSummary};
 use crate::status::{self, WorktreeStatus};
-use crate::trash::{self, RecoveredEntry, RemovedWorktree, TrashEntry};
+use crate::trash::{self, RecoveredEntry, RemovedWorktree};
+use crate::trash_entry::TrashEntry;
 use crate::worktree::{RecordedWorktree, Worktree};
 
 /// Names of directories whose ignored content can be created again, besides those with a `CACHEDIR.TAG`.
@@ -172,19 +173,19 @@ impl Worktrees {
     /// # Errors
     /// Those of git.
     pub fn sessions(&self) -> Result<BTreeSet<SessionId>> {
-        let mut sessions = snapshots::sessions(&self.repository)?;
+        let mut sessions: BTreeSet<SessionId> = self.snapshot_summaries()?.into_keys().collect();
         sessions.extend(self.list()?.iter().chain(&self.lost()?).map(Worktree::session));
         sessions.extend(self.trash()?.iter().map(|entry| entry.session));
         sessions.extend(self.leftovers()?.iter().map(|leftover| leftover.session));
         Ok(sessions)
     }
 
-    /// Returns the names of the worktrees of all snapshots, with their sessions.
+    /// Returns the sessions that have snapshots, with their number and the name of the worktree.
     ///
     /// # Errors
     /// Those of git.
-    pub fn snapshot_names(&self) -> Result<BTreeSet<(SessionId, String)>> {
-        snapshots::names(&self.repository)
+    pub fn snapshot_summaries(&self) -> Result<BTreeMap<SessionId, SnapshotSummary>> {
+        snapshots::summaries(&self.repository)
     }
 
     /// Returns the changes in a worktree since a commit, as `git diff` prints them, or only their numbers of lines. Files that

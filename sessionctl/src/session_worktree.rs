@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::error::{Failure, Result};
 use crate::render::{local_time, size};
-use crate::worktree_state::WorktreeState;
+use crate::worktree_state::{WorktreeState, path_of};
 
 /// Returns a session's worktree in its place; `None` if it has none.
 ///
@@ -72,7 +72,7 @@ pub(crate) async fn state(stored: &PersistedSession, disk: Disk) -> Option<Workt
         let worktrees = Worktrees::new(config.repository)?.approve(config.programs.unwrap_or_default());
         let status = worktrees.status(&found, Some(&base))?;
         let bytes = matches!(disk, Disk::Measure).then(|| worktrees.disk_bytes(&found));
-        Ok(WorktreeState::present(&status, true, bytes))
+        Ok(WorktreeState::present(&found, &status, true, bytes))
     };
     Some(match blocking(read).await {
         Ok(state) => state,
@@ -88,14 +88,21 @@ pub(crate) fn sentence(worktree: &WorktreeState, stored: &PersistedSession) -> S
     let at = worktree.removed_at.map(local_time).unwrap_or_default();
     match (worktree.state, &worktree.error) {
         ("present", _) => {
-            let created = stored.worktree.as_ref().map(|made| &made.plan.branch);
+            let plan = stored.worktree.as_ref().map(|made| &made.plan);
+            let moved = match &worktree.path {
+                Some(path) if plan.is_some_and(|plan| path_of(&plan.path) != *path) => {
+                    format!("moved to {path}, ")
+                }
+                _ => String::new(),
+            };
+            let created = plan.map(|plan| &plan.branch);
             let branch = match &worktree.branch {
                 branch if branch.as_ref() == created => String::new(),
                 Some(branch) => format!("on branch {branch} now, "),
                 None => "on no branch now, ".to_owned(),
             };
             let size = worktree.disk_bytes.map(|bytes| format!(", {} on disk", size(bytes)));
-            format!("{branch}{}{}", worktree.changes, size.unwrap_or_default())
+            format!("{moved}{branch}{}{}", worktree.changes, size.unwrap_or_default())
         }
         ("removed", _) => format!("in the trash since {at}, `worktree restore` brings it back"),
         (_, Some(error)) => error.clone(),

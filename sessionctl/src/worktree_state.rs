@@ -1,8 +1,11 @@
 //! The state of a worktree, as JSON.
 
+use std::path::Path;
+
 use serde::Serialize;
 use sessionkit::log::Timestamp;
-use sessionkit::worktree::{EntryState, TrashEntry, WorktreeError, WorktreeStatus};
+use sessionkit::text::escape_bytes;
+use sessionkit::worktree::{EntryState, TrashEntry, Worktree, WorktreeError, WorktreeStatus};
 
 /// The state of a worktree, as JSON, and its changes in words.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -10,6 +13,8 @@ pub(crate) struct WorktreeState {
     /// `present`, `removed`, `removing`, `restoring`, `purging`, `rolled_back` (never completed), `snapshots` (nothing else is
     /// left), `gone`, `unreadable`, or `unread` (left out, because others took too long).
     pub(crate) state: &'static str,
+    /// Its directory now, or before it was removed.
+    pub(crate) path: Option<String>,
     /// The branch that is, or was, checked out.
     pub(crate) branch: Option<String>,
     /// Commits since the base.
@@ -41,9 +46,15 @@ pub(crate) struct WorktreeState {
 
 impl WorktreeState {
     /// Creates the state of a worktree in its place.
-    pub(crate) fn present(status: &WorktreeStatus, has_base: bool, disk_bytes: Option<u64>) -> Self {
+    pub(crate) fn present(
+        worktree: &Worktree,
+        status: &WorktreeStatus,
+        has_base: bool,
+        disk_bytes: Option<u64>,
+    ) -> Self {
         Self {
             state: "present",
+            path: Some(path_of(worktree.path())),
             branch: status.branch.clone(),
             ahead: has_base.then_some(status.ahead),
             behind: has_base.then_some(status.behind),
@@ -70,7 +81,14 @@ impl WorktreeState {
             EntryState::Removed | _ => "removed",
         };
         let (branch, removed_at) = (entry.branch.clone(), Some(entry.at));
-        Self { state, branch, removed_at, changes: state.to_owned(), ..Self::default() }
+        Self {
+            state,
+            path: Some(path_of(&entry.path)),
+            branch,
+            removed_at,
+            changes: state.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Creates the state of a worktree that cannot be read.
@@ -78,6 +96,11 @@ impl WorktreeState {
         let state = if matches!(error, WorktreeError::Gone { .. }) { "gone" } else { "unreadable" };
         Self { state, error: Some(error.to_string()), changes: state.to_owned(), ..Self::default() }
     }
+}
+
+/// Returns a path as JSON and tables have it.
+pub(crate) fn path_of(path: &Path) -> String {
+    escape_bytes(path.as_os_str()).into_owned()
 }
 
 /// Describes what would be lost with a worktree, as in `2 ahead, 3 changed +10 -2, 1 untracked`; `clean` if nothing would.

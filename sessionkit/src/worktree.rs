@@ -44,7 +44,8 @@ use self::set_up::WorktreeSetUp;
 pub use session_worktree::{
     Base, BranchOutcome, CreationPlan, EntryState, Git, IncludedFiles, Leftover, NewWorktree, Pin,
     RecordedWorktree, RecoveredCreation, RecoveredEntry, RemoveOptions, RemovedWorktree, Repository,
-    RepositoryLock, Slug, Snapshot, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees,
+    RepositoryLock, Slug, Snapshot, SnapshotSummary, TrashEntry, Worktree, WorktreeError, WorktreeStatus,
+    Worktrees,
 };
 
 /// The variable with the directory of the worktree.

@@ -1,7 +1,7 @@
 //! The set-up of a place: a command that runs in it before the program, under a supervisor of its own.
 
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use session_core::backend::HeldSessionLock;
 use session_core::{Failure, FailureCause, FailureError, Session, SessionError};
@@ -46,7 +46,6 @@ impl Runner {
             Ok(false) => return Ok(()),
             Err(error) => return Err(self.refuse(session, error).await?),
         }
-        let begin = Instant::now();
         let ran = self.run_set_up(session, lock, place, &**set_up, like).await;
         let (ended, stop, error) = match ran {
             Ok(RanSetUp { ended, stop }) => (ended, stop, None),
@@ -55,7 +54,6 @@ impl Runner {
         let end = SetUpEnd {
             exit_code: ended.and_then(Ended::exit_code).filter(|_| stop.is_none()),
             signal: ended.and_then(Ended::signal).filter(|_| stop.is_none()),
-            took: begin.elapsed(),
             error,
         };
         let recorded = match &stop {

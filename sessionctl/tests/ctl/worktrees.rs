@@ -307,6 +307,9 @@ fn a_session_runs_in_its_worktree_or_not_at_all() {
     assert_eq!(restored.trim_end(), path.to_str().unwrap());
     let moved = project.tree("moved");
     project.git(&["worktree", "move", "--force", "--force", path.to_str().unwrap(), moved.to_str().unwrap()]);
+    let shown = project.ctl(&["show", "fix"]).exits(0).stdout;
+    assert!(shown.contains(&format!("moved to {}, ", moved.display())), "{shown}");
+    assert_eq!(project.fixture.show("fix")["worktree_state"]["path"], moved.to_str().unwrap());
     let mut command = project.command(&["resume", "-q", "fix"]);
     let child = command.stdout(Stdio::null()).spawn().unwrap();
     project.fixture.wait_for("fix", "it runs where it was moved to", |shown| shown["status"] == "running");
@@ -398,6 +401,11 @@ fn a_removed_worktree_comes_back_as_it_was() {
     assert_eq!((files(&tree), git(&tree, &["status", "--porcelain", "--ignored"])), before);
     assert_eq!(project.git(&["log", "-1", "--format=%s", "feature/fix"]), "mine");
     // And after everything else is gone, from the snapshot.
+    git(&tree, &["checkout", "--quiet", "--detach"]);
+    let removed = project.ctl(&["worktree", "rm", "--delete-branch", "fix"]).exits(0);
+    assert!(removed.stdout.contains("branch: none deleted"), "{}", removed.stdout);
+    project.ctl(&["worktree", "restore", "fix"]).exits(0);
+    git(&tree, &["checkout", "--quiet", "feature/fix"]);
     project.ctl(&["worktree", "rm", "--delete-branch", "fix"]).exits(0);
     project.ctl(&["worktree", "purge", "fix"]).exits(0);
     assert_eq!(project.json(&["worktree", "ls"])[0]["state"], "snapshots");

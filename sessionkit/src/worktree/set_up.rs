@@ -86,7 +86,7 @@ impl SetUp for WorktreeSetUp {
     async fn end(&self, _session: &Session, end: SetUpEnd) -> Result<(), WorkplaceError> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(open) = open else { return Ok(()) };
-        let SetUpEnd { exit_code, signal, error, .. } = end;
+        let SetUpEnd { exit_code, signal, error } = end;
         let recorded = if exit_code == Some(0) {
             open.complete(0).await.map(drop)
         } else {

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::json::{self, SCHEMA};
 use crate::render::{Table, age, short, size};
 use crate::verb::{now, status_of};
-use crate::worktree_state::WorktreeState;
+use crate::worktree_state::{WorktreeState, path_of};
 
 /// A worktree, as JSON.
 #[derive(Debug, Default, Serialize)]
@@ -29,7 +29,6 @@ struct Row {
     session_status: Option<&'static str>,
     /// The name of the worktree.
     name: Option<String>,
-    path: Option<String>,
     base: Option<String>,
     base_branch: Option<String>,
     base_at: Option<Timestamp>,
@@ -93,17 +92,14 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
     rows.extend(worktrees.lost()?.iter().map(lost));
     rows.extend(worktrees.trash()?.iter().map(|entry| removed(worktrees, entry)));
     rows.extend(worktrees.leftovers()?.iter().map(|leftover| rolled_back(worktrees, leftover)));
-    let names = worktrees.snapshot_names()?.into_iter().map(|(session, name)| (session.to_string(), name));
-    let names: BTreeMap<String, String> = names.collect();
-    for session in worktrees.sessions()? {
-        let snapshots = worktrees.snapshots(session)?.len();
-        let session = session.to_string();
+    for (session, kept) in worktrees.snapshot_summaries()? {
+        let (session, snapshots) = (session.to_string(), kept.count);
         let mut known = rows.iter_mut().filter(|row| row.session == session).peekable();
         if known.peek().is_none() {
             let changes = format!("{snapshots} snapshots");
             rows.push(Row {
                 schema: SCHEMA,
-                name: names.get(&session).cloned(),
+                name: Some(kept.name),
                 session,
                 snapshots,
                 now: WorktreeState { state: "snapshots", changes, ..WorktreeState::default() },
@@ -118,15 +114,19 @@ fn rows(worktrees: &Worktrees, bases: &BTreeMap<SessionId, String>) -> Result<Ve
 
 fn present(worktrees: &Worktrees, worktree: &Worktree, base: Option<&str>) -> Row {
     let now = match worktrees.status(worktree, base) {
-        Ok(status) => WorktreeState::present(&status, base.is_some(), Some(worktrees.disk_bytes(worktree))),
-        Err(error) => WorktreeState { changes: error.to_string(), ..WorktreeState::failed(&error) },
+        Ok(status) => {
+            WorktreeState::present(worktree, &status, base.is_some(), Some(worktrees.disk_bytes(worktree)))
+        }
+        Err(error) => {
+            let (path, changes) = (Some(path_of(worktree.path())), error.to_string());
+            WorktreeState { path, changes, ..WorktreeState::failed(&error) }
+        }
     };
     Row {
         schema: SCHEMA,
         session: worktree.session().to_string(),
         name: name_of(worktree.path()),
         mark: Some(worktree.record().mark),
-        path: Some(worktree.path().to_string_lossy().into_owned()),
         now,
         ..Row::default()
     }
@@ -135,6 +135,7 @@ fn present(worktrees: &Worktrees, worktree: &Worktree, base: Option<&str>) -> Ro
 fn lost(worktree: &Worktree) -> Row {
     let now = WorktreeState {
         state: "gone",
+        path: Some(path_of(worktree.path())),
         branch: worktree.branch().ok().flatten(),
         changes: "its directory was deleted".to_owned(),
         ..WorktreeState::default()
@@ -144,7 +145,6 @@ fn lost(worktree: &Worktree) -> Row {
         session: worktree.session().to_string(),
         name: name_of(worktree.path()),
         mark: Some(worktree.record().mark),
-        path: Some(worktree.path().to_string_lossy().into_owned()),
         now,
         ..Row::default()
     }
@@ -160,7 +160,6 @@ fn removed(worktrees: &Worktrees, entry: &TrashEntry) -> Row {
         schema: SCHEMA,
         session: entry.session.to_string(),
         name: name_of(&entry.path),
-        path: Some(entry.path.to_string_lossy().into_owned()),
         entry: Some(entry.id.clone()),
         mark: Some(entry.mark.clone()),
         unkept: Some(entry.pin.unkept_paths),
@@ -174,10 +173,10 @@ fn rolled_back(worktrees: &Worktrees, leftover: &Leftover) -> Row {
         schema: SCHEMA,
         session: leftover.session.to_string(),
         name: name_of(&leftover.path),
-        path: Some(leftover.path.to_string_lossy().into_owned()),
         entry: Some(leftover.id.clone()),
         now: WorktreeState {
             state: "rolled_back",
+            path: Some(path_of(&leftover.path)),
             disk_bytes: Some(worktrees.leftover_bytes(leftover)),
             removed_at: Some(leftover.at),
             ..WorktreeState::default()
@@ -207,7 +206,7 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
             text(&row.now.branch),
             (row.now.changes.clone(), ""),
             (row.now.disk_bytes.map(size).unwrap_or_default(), ""),
-            text(&row.path),
+            text(&row.now.path),
         ]);
     }
     table

@@ -131,7 +131,7 @@ impl Removed {
         }
     }
 
-    fn of(session: SessionId, removed: &RemovedWorktree) -> Self {
+    fn of(session: SessionId, removed: &RemovedWorktree, options: RemoveOptions) -> Self {
         let TrashEntry { id, path, pin, branch, .. } = &removed.entry;
         Self {
             path: Some(path.to_string_lossy().into_owned()),
@@ -139,15 +139,16 @@ impl Removed {
             snapshot: Some(pin.name.clone()),
             unkept: pin.unkept_paths,
             branch: branch.clone(),
-            branch_outcome: branch_outcome(&removed.branch),
+            branch_outcome: branch_outcome(&removed.branch, options),
             ..Self::new(session, "removed")
         }
     }
 }
 
-/// Describes what became of a branch; `None` if there was none.
-fn branch_outcome(outcome: &BranchOutcome) -> Option<String> {
+/// Describes what became of a branch; `None` if there was none, and none was to be deleted.
+fn branch_outcome(outcome: &BranchOutcome, options: RemoveOptions) -> Option<String> {
     match outcome {
+        BranchOutcome::None if options.delete_branch => Some("none deleted: none was checked out".to_owned()),
         BranchOutcome::None => None,
         BranchOutcome::Deleted => Some("deleted".to_owned()),
         BranchOutcome::CheckedOut(path) => Some(format!("kept: {} has it checked out", path.display())),
@@ -167,7 +168,7 @@ async fn rm(args: &RmWorktree, context: &Context) -> Result<u8> {
     for target in targets {
         let removed = if args.dry_run { target.removable().await } else { target.remove(options).await };
         outcomes.push(match removed {
-            Ok(Some(removed)) => Removed::of(target.session, &removed),
+            Ok(Some(removed)) => Removed::of(target.session, &removed, options),
             Ok(None) => {
                 let path = target.locate().await.ok().map(|worktree| worktree.path().display().to_string());
                 Removed { path, ..Removed::new(target.session, "would_be_removed") }
@@ -203,6 +204,7 @@ fn removal_line(removed: &Removed) -> Option<String> {
     }
     let branch = match (&removed.branch, &removed.branch_outcome) {
         (Some(branch), Some(outcome)) => format!(", branch {branch} {outcome}"),
+        (None, Some(outcome)) => format!(", branch: {outcome}"),
         _ => String::new(),
     };
     let unkept = match removed.unkept {

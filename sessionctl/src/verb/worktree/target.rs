@@ -96,10 +96,8 @@ impl Target {
                 trash.iter().filter(|entry| has_name(&entry.path, &wanted)).map(|entry| entry.session),
             );
             if found.is_empty() {
-                let named = known.snapshot_names()?;
-                found.extend(
-                    named.into_iter().filter(|(_, name)| *name == wanted).map(|(session, _)| session),
-                );
+                let kept = known.snapshot_summaries()?.into_iter();
+                found.extend(kept.filter(|(_, kept)| kept.name == wanted).map(|(session, _)| session));
             }
             if found.is_empty() {
                 let begins = |id: &SessionId| id.to_string().starts_with(&wanted.to_ascii_lowercase());
