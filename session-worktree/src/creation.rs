@@ -169,8 +169,8 @@ pub(crate) fn create(repository: &Repository, plan: &CreationPlan) -> Result<Opt
         let reason = "git created no linked worktree there".to_owned();
         return Err(WorktreeError::Gone { path: plan.path.clone(), reason });
     };
-    let mark = registration.set_mark(plan.session)?;
-    Ok(Some(Worktree { path: plan.path.clone(), registration, session: plan.session, mark }))
+    let mark = registration.set_mark(plan.session, plan.base_branch.clone())?;
+    Ok(Some(Worktree { path: plan.path.clone(), registration, mark }))
 }
 
 /// Has git create a worktree.
@@ -203,12 +203,7 @@ pub(crate) fn recover(repository: &Repository, plan: &CreationPlan) -> Result<Re
         && mark.session == plan.session
     {
         let path = plan.path.clone();
-        return Ok(RecoveredCreation::Completed(Worktree {
-            path,
-            registration,
-            session: mark.session,
-            mark: mark.text,
-        }));
+        return Ok(RecoveredCreation::Completed(Worktree { path, registration, mark }));
     }
     roll_back(repository, plan)
 }
@@ -290,11 +285,7 @@ fn base(repository: &Repository, base: &Base) -> Result<(String, Option<String>)
             }
         }
         Base::Default => {
-            let args = ["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"];
-            let remote = repository.call_here("read the default branch").args(args).output()?;
-            let remote =
-                (remote.code == Some(0)).then(|| String::from_utf8_lossy(remote.line()).into_owned());
-            for name in remote.into_iter().chain(["main".to_owned(), "master".to_owned()]) {
+            for name in repository.default_branches()? {
                 if let Ok(commit) = repository.resolve(&name, "commit") {
                     return Ok((commit, Some(name)));
                 }

@@ -324,6 +324,25 @@ impl Call {
         })
     }
 
+    /// Runs git, which has to succeed, with its output as the input of a second call, and returns the output of that one.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), of both.
+    pub(crate) fn pipe_into(mut self, mut next: Self) -> Result<Output> {
+        let what = self.what.clone();
+        let failed = |error: io::Error| WorktreeError::Git { what: what.clone(), reason: error.to_string() };
+        let (reader, writer) = io::pipe().map_err(failed)?;
+        (self.stdout, next.stdin) = (Some(writer.into()), Some(reader.into()));
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, || self.run()).map_err(failed)?;
+            let output = next.run();
+            match thread.join() {
+                Ok(ran) => ran.and(output),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
     /// Runs git, which has to succeed.
     ///
     /// # Errors

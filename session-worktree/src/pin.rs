@@ -168,7 +168,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn free_name(&self) -> Result<String> {
-        let folder = folder(self.worktree.session);
+        let folder = folder(self.worktree.session());
         let numbers =
             self.repository.call("list pins").args(["for-each-ref", "--format=%(refname)", &folder]).run()?;
         let numbers = String::from_utf8_lossy(&numbers.stdout).into_owned();
@@ -203,7 +203,7 @@ impl<'a> Attempt<'a> {
         line(&mut out, &format!("committer {AUTHOR} {now} +0000"));
         let tree_name = self.worktree.path.file_name().unwrap_or_default().to_string_lossy();
         let tree_name = session_core::text::visible(&tree_name).into_owned();
-        data(&mut out, format!("Worktree of session {}: {tree_name}\n", self.worktree.session).as_bytes());
+        data(&mut out, format!("Worktree of session {}: {tree_name}\n", self.worktree.session()).as_bytes());
         for (place, parent) in self.commits.iter().enumerate() {
             line(&mut out, &format!("{} {parent}", if place == 0 { "from" } else { "merge" }));
         }

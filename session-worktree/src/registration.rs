@@ -32,6 +32,9 @@ pub(crate) struct Mark {
     pub(crate) session: SessionId,
     /// A random text: a worktree with the same name has another one.
     pub(crate) text: String,
+    /// The branch that it started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base_branch: Option<String>,
 }
 
 /// A registration, by its directory.
@@ -85,11 +88,11 @@ impl Registration {
     }
 
     /// Marks the registration as that of a session, and returns the mark.
-    pub(crate) fn set_mark(&self, session: SessionId) -> Result<String> {
+    pub(crate) fn set_mark(&self, session: SessionId, base_branch: Option<String>) -> Result<Mark> {
         let text = uuid::Uuid::new_v4().simple().to_string();
-        let content = Mark { format: 1, session, text: text.clone() };
-        files::write_json(&self.dir.join(MARK), &content)?;
-        Ok(text)
+        let mark = Mark { format: 1, session, text, base_branch };
+        files::write_json(&self.dir.join(MARK), &mark)?;
+        Ok(mark)
     }
 
     /// Returns the command that was set last by [`set_set_up`](Self::set_set_up). What cannot be read is none: it is run again.

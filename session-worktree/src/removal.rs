@@ -13,6 +13,8 @@ pub struct RemoveOptions {
     pub in_use: bool,
     /// Delete its branch, too. The commits stay: the pin keeps them.
     pub delete_branch: bool,
+    /// Delete its branch, too, if that is proven to be merged.
+    pub delete_merged_branch: bool,
 }
 
 impl RemoveOptions {
@@ -26,6 +28,13 @@ impl RemoveOptions {
     #[must_use]
     pub const fn in_use(mut self) -> Self {
         self.in_use = true;
+        self
+    }
+
+    /// Deletes the branch, too, if another one is proven to have what it brought.
+    #[must_use]
+    pub const fn delete_merged_branch(mut self) -> Self {
+        self.delete_merged_branch = true;
         self
     }
 

@@ -157,6 +157,21 @@ impl Repository {
         Ok(self.call("read the configuration").args(args).output()?.code == Some(0))
     }
 
+    /// Returns the names of the branches that can be the default one, the likeliest first.
+    pub(crate) fn default_branches(&self) -> Result<Vec<String>> {
+        let args = ["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"];
+        let remote = self.call("read the default branch").args(args).output()?;
+        let remote = (remote.code == Some(0)).then(|| String::from_utf8_lossy(remote.line()).into_owned());
+        Ok(remote.into_iter().chain(["main".to_owned(), "master".to_owned()]).collect())
+    }
+
+    /// Returns the id of a tree without files.
+    pub(crate) fn empty_tree(&self) -> Result<String> {
+        let args = ["hash-object", "-t", "tree", "--stdin"];
+        let output = self.call("hash nothing").args(args).input(Vec::new()).run()?;
+        Ok(String::from_utf8_lossy(output.line()).into_owned())
+    }
+
     /// Returns the worktree that has a branch checked out.
     pub(crate) fn checked_out_in(&self, branch_ref: &str) -> Result<Option<PathBuf>> {
         let listed = self.call("list worktrees").args(["worktree", "list", "--porcelain", "-z"]).run()?;

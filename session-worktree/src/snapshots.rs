@@ -130,8 +130,8 @@ pub(crate) fn restore(
     {
         files::write(&registration.dir.join("HEAD"), &head)?;
     }
-    let mark = registration.set_mark(session)?;
-    Ok(Worktree { path: path.to_owned(), registration, session, mark })
+    let mark = registration.set_mark(session, None)?;
+    Ok(Worktree { path: path.to_owned(), registration, mark })
 }
 
 /// Returns `true` if a branch points to this commit, and no worktree has it checked out.

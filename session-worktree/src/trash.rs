@@ -13,6 +13,7 @@ use session_core::{Clock as _, SystemClock};
 use crate::error::{IoContext as _, Result, WorktreeError};
 use crate::files;
 use crate::leftover::{self, Leftover};
+use crate::merged::{self, MergeProof};
 use crate::pin;
 use crate::processes;
 use crate::registration::{Registration, lock_reason};
@@ -73,7 +74,7 @@ pub(crate) fn remove(
         return Err(WorktreeError::Gone { path: worktree.path, reason });
     }
     if let Some(reason) =
-        worktree.registration.lock_reason()?.filter(|reason| *reason != lock_reason(worktree.session))
+        worktree.registration.lock_reason()?.filter(|reason| *reason != lock_reason(worktree.session()))
     {
         return Err(WorktreeError::Locked { path: worktree.path, reason });
     }
@@ -86,30 +87,38 @@ pub(crate) fn remove(
     };
     check_processes()?;
     let mut pinned = pin::pin(repository, &worktree, caches)?;
-    let id = format!("{}.{}", worktree.session, uuid::Uuid::new_v4().simple());
+    let id = format!("{}.{}", worktree.session(), uuid::Uuid::new_v4().simple());
     let folder = repository.trash().join(&id);
     files::create_dir(&folder)?;
     let mut entry = TrashEntry {
         format: 1,
         id,
-        session: worktree.session,
+        session: worktree.session(),
         path: worktree.path.clone(),
         git_dir: worktree.registration.dir.clone(),
-        mark: worktree.mark.clone(),
+        mark: worktree.mark.text.clone(),
         branch: worktree.branch()?,
         head: pin::head(repository, &worktree)?,
         pin: pinned.pin.clone(),
+        merged: None,
         at: SystemClock.now(),
         state: EntryState::Removing,
         tree: files::trash_place(&folder, &worktree.path)?,
     };
     entry.write(repository)?;
+    if options.delete_merged_branch {
+        entry.merged = prove(repository, &worktree, entry.head.as_deref())?;
+        entry.write(repository)?;
+    }
     // The last look: from here to the moves, nothing else is done.
     let looked = check_processes().and_then(|()| {
         while !pin::is_unchanged(repository, &worktree, &pinned.scan, caches)? {
             pinned = pin::pin(repository, &worktree, caches)?;
             entry.pin = pinned.pin.clone();
             (entry.branch, entry.head) = (worktree.branch()?, pin::head(repository, &worktree)?);
+            if options.delete_merged_branch {
+                entry.merged = prove(repository, &worktree, entry.head.as_deref())?;
+            }
             entry.write(repository)?;
         }
         Ok(())
@@ -121,10 +130,15 @@ pub(crate) fn remove(
     entry.remove_or_undo(repository)?;
     let branch = match (&entry.branch, &entry.head) {
         (None, _) | (_, None) => BranchOutcome::None,
-        (Some(_), Some(_)) if !options.delete_branch => BranchOutcome::Kept,
+        (Some(_), Some(_)) if !options.delete_branch && entry.merged.is_none() => BranchOutcome::Kept,
         (Some(branch), Some(head)) => delete_branch(repository, branch, head)?,
     };
     Ok(RemovedWorktree { entry, branch })
+}
+
+/// Proves that another branch has the commit that is checked out.
+fn prove(repository: &Repository, worktree: &Worktree, head: Option<&str>) -> Result<Option<MergeProof>> {
+    head.map_or(Ok(None), |head| merged::proof(repository, worktree, head))
 }
 
 /// Puts a worktree back: at its former place, or at the given one; if that is taken, next to it.

@@ -11,6 +11,7 @@ use session_core::{SessionId, Timestamp};
 
 use crate::error::{IoContext as _, Result, WorktreeError};
 use crate::files;
+use crate::merged::MergeProof;
 use crate::pin::Pin;
 use crate::registration::Registration;
 use crate::repository::Repository;
@@ -42,6 +43,9 @@ pub struct TrashEntry {
     pub head: Option<String>,
     /// The commit that keeps its content from git's garbage collection.
     pub pin: Pin,
+    /// The proof that another branch has what its commits brought, if it was removed for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<MergeProof>,
     /// The time of its removal.
     pub at: Timestamp,
     /// The step that a removal or restoration is in.

@@ -44,7 +44,7 @@ impl RecordedWorktree {
         if !is_same(&link.dir, &registration.dir) {
             return Err(gone(format!("another worktree is at {}", path.display())));
         }
-        Ok(Worktree { path, registration, session: mark.session, mark: mark.text })
+        Ok(Worktree { path, registration, mark })
     }
 
     /// Finds what is left of a worktree whose directory was deleted by other means than [`Worktrees::remove`]: its registration.
@@ -56,7 +56,7 @@ impl RecordedWorktree {
     pub fn locate_lost(&self) -> Result<Worktree> {
         let (registration, mark) = self.registration()?;
         let path = registration.worktree()?.unwrap_or_else(|| self.path.clone());
-        let lost = Worktree { path, registration, session: mark.session, mark: mark.text };
+        let lost = Worktree { path, registration, mark };
         if !lost.is_lost() {
             let reason = "something else is in its place".to_owned();
             return Err(WorktreeError::Gone { path: lost.path, reason });
@@ -89,8 +89,7 @@ impl RecordedWorktree {
 pub struct Worktree {
     pub(crate) path: PathBuf,
     pub(crate) registration: Registration,
-    pub(crate) session: SessionId,
-    pub(crate) mark: String,
+    pub(crate) mark: Mark,
 }
 
 impl Worktree {
@@ -123,7 +122,7 @@ impl Worktree {
     /// Returns the session that it was created for.
     #[must_use]
     pub const fn session(&self) -> SessionId {
-        self.session
+        self.mark.session
     }
 
     /// Returns `true` if only its registration is left: its directory was deleted, or emptied.
@@ -145,10 +144,16 @@ impl Worktree {
         files::flush_parent(&link)
     }
 
+    /// Returns the branch that it started from, if it started from one.
+    #[must_use]
+    pub fn base_branch(&self) -> Option<&str> {
+        self.mark.base_branch.as_deref()
+    }
+
     /// Returns what has to be recorded to find it again.
     #[must_use]
     pub fn record(&self) -> RecordedWorktree {
-        RecordedWorktree::new(&self.path, &self.registration.dir, &self.mark)
+        RecordedWorktree::new(&self.path, &self.registration.dir, &self.mark.text)
     }
 
     /// Returns `true` if this command has prepared the worktree: see [`set_up_by`](Self::set_up_by).

@@ -11,6 +11,7 @@ use crate::files;
 use crate::git::Git;
 use crate::include::{self, IncludedFiles};
 use crate::leftover::{self, Leftover};
+use crate::merged::{self, MergeProof};
 use crate::pin::{self, Pin};
 use crate::registration::Registration;
 use crate::removal::RemoveOptions;
@@ -158,6 +159,19 @@ impl Worktrees {
     /// Files that cannot be read; those of git.
     pub fn status(&self, worktree: &Worktree, base: Option<&str>) -> Result<WorktreeStatus> {
         status::status(&self.repository, worktree, base, &self.caches)
+    }
+
+    /// Proves that the branch from which a worktree started, the default branch, or the upstream of one of them has the commit that
+    /// is checked out, or everything that it brought: after a merge, a squash, a rebase or cherry-picks. `None` if that cannot be
+    /// proven.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub fn merged(&self, worktree: &Worktree) -> Result<Option<MergeProof>> {
+        match pin::head(&self.repository, worktree)? {
+            Some(head) => merged::proof(&self.repository, worktree, &head),
+            None => Ok(None),
+        }
     }
 
     /// Copies the files into a new worktree that git ignores and the file `.worktreeinclude` of the main worktree names.

@@ -83,6 +83,8 @@ pub(crate) fn git_command(dir: &Path, args: &[&str]) -> Command {
         .arg("-C")
         .arg(dir)
         .args(["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "protocol.file.allow=always"])
+        // It would still work in the directory when the call is over.
+        .args(["-c", "maintenance.auto=false"])
         .args(args)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_SYSTEM", "/dev/null");

@@ -6,5 +6,6 @@ mod create;
 #[path = "../support/fixture.rs"]
 mod fixture;
 mod hostile;
+mod merged;
 mod remove;
 mod see;
