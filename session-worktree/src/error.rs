@@ -121,6 +121,44 @@ pub enum WorktreeError {
         /// The directory.
         path: PathBuf,
     },
+    /// No branch to merge into.
+    #[error("there is no branch to merge into: {reason}")]
+    NoTarget {
+        /// The reason.
+        reason: String,
+    },
+    /// The target has commits that the branch lacks.
+    #[error("`{into}` has commits of its own, so that it cannot be fast-forwarded")]
+    NotFastForward {
+        /// The branch to merge into.
+        into: String,
+    },
+    /// A worktree has changes that no commit has.
+    #[error("{} has changes that are not committed: {changed} tracked and {untracked} untracked files", path.display())]
+    Uncommitted {
+        /// Its path.
+        path: PathBuf,
+        /// Tracked files with changes.
+        changed: u64,
+        /// Untracked files.
+        untracked: u64,
+    },
+    /// An operation of git is in progress.
+    #[error("a {operation} is in progress in {}", path.display())]
+    OperationInProgress {
+        /// The worktree.
+        path: PathBuf,
+        /// Its name.
+        operation: &'static str,
+    },
+    /// The worktree that has the target checked out has changes in files that the merge would change.
+    #[error("the branch is checked out in {}, where git cannot merge: {reason}", path.display())]
+    TargetDirty {
+        /// Its path.
+        path: PathBuf,
+        /// The message of git.
+        reason: String,
+    },
     /// Its content cannot be kept.
     #[error("the content of {} cannot be kept, so it is not removed: {reason}", path.display())]
     CannotPin {
@@ -162,9 +200,13 @@ impl WorktreeError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Gone { .. } => ErrorCode::WorktreeGone,
-            Self::InUse { .. } | Self::Locked { .. } | Self::Occupied { .. } | Self::Unended { .. } => {
-                ErrorCode::WorktreeInUse
-            }
+            Self::InUse { .. }
+            | Self::Locked { .. }
+            | Self::Occupied { .. }
+            | Self::Unended { .. }
+            | Self::Uncommitted { .. }
+            | Self::OperationInProgress { .. }
+            | Self::TargetDirty { .. } => ErrorCode::WorktreeInUse,
             Self::GitMissing | Self::GitTooOld { .. } | Self::Git { .. } | Self::CannotPin { .. } => {
                 ErrorCode::GitFailed
             }
@@ -174,6 +216,8 @@ impl WorktreeError {
             | Self::InvalidName { .. }
             | Self::NoPlace { .. }
             | Self::NoDirectory { .. }
+            | Self::NoTarget { .. }
+            | Self::NotFastForward { .. }
             | Self::NotOurs { .. } => ErrorCode::InvalidArgument,
             Self::NothingKept { .. } => ErrorCode::NotFound,
             Self::Damaged { .. } => ErrorCode::Corrupt,

@@ -1,6 +1,7 @@
 //! The state of a worktree: what a person would lose if it were deleted.
 
 use std::fs;
+use std::path::Path;
 
 use crate::error::{IoContext as _, Result};
 use crate::processes;
@@ -81,10 +82,7 @@ pub(crate) fn status(
         branch: worktree.branch()?,
         ignored: scan.entries.iter().filter(|entry| entry.is_ignored).count() as u64,
         repositories: scan.repositories().map(|path| String::from_utf8_lossy(path).into_owned()).collect(),
-        operation: OPERATIONS
-            .into_iter()
-            .find(|(file, _)| worktree.git_dir().join(file).symlink_metadata().is_ok())
-            .map(|(_, name)| name),
+        operation: operation_in(worktree.git_dir()),
         ..WorktreeStatus::default()
     };
     // Submodules are among the repositories: no git is run in them, whose settings are their own.
@@ -131,6 +129,12 @@ pub(crate) fn status(
     }
     (status.processes, status.unknown_processes) = processes::inside(&worktree.path);
     Ok(status)
+}
+
+/// Returns the operation that is in progress in the worktree with this registration.
+pub(crate) fn operation_in(git_dir: &Path) -> Option<&'static str> {
+    let is_there = |file: &str| git_dir.join(file).symlink_metadata().is_ok();
+    OPERATIONS.into_iter().find(|(file, _)| is_there(file)).map(|(_, name)| name)
 }
 
 /// A copy of a worktree's index without the flags that hide changes.

@@ -11,6 +11,7 @@ use crate::files;
 use crate::git::Git;
 use crate::include::{self, IncludedFiles};
 use crate::leftover::{self, Leftover};
+use crate::merge::{self, Merge, MergeOptions};
 use crate::merged::{self, MergeProof};
 use crate::pin::{self, Pin};
 use crate::registration::Registration;
@@ -172,6 +173,16 @@ impl Worktrees {
             Some(head) => merged::proof(&self.repository, worktree, &head),
             None => Ok(None),
         }
+    }
+
+    /// Merges what is committed in a worktree into another branch. Nothing is changed unless all of it is merged.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Uncommitted`], [`WorktreeError::NoTarget`], [`WorktreeError::NotFastForward`];
+    /// [`WorktreeError::TargetDirty`] and [`WorktreeError::OperationInProgress`] of the worktree that has the target checked out.
+    pub fn merge(&self, worktree: &Worktree, options: &MergeOptions) -> Result<Merge> {
+        let lock = self.lock()?;
+        merge::merge(&self.repository, &lock, worktree, options, &self.caches)
     }
 
     /// Copies the files into a new worktree that git ignores and the file `.worktreeinclude` of the main worktree names.

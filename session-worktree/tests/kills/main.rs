@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use session_core::SessionId;
-use session_worktree::{NewWorktree, RecoveredCreation, RemoveOptions, Slug, Worktree, Worktrees};
+use session_worktree::{
+    MergeOptions, MergeOutcome, MergeStrategy, NewWorktree, RecoveredCreation, RemoveOptions, Slug, Worktree,
+    Worktrees,
+};
 
 use self::fixture::{Fixture, content, git, write};
 
@@ -40,7 +43,7 @@ fn main() {
     }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 11] = [
         ("a_killed_creation_is_completed_or_leaves_nothing", creation),
         ("a_killed_pin_changes_nothing", || nothing_is_lost("pin")),
         ("a_killed_removal_is_completed_or_undone", || nothing_is_lost("remove")),
@@ -49,6 +52,9 @@ fn main() {
         ("a_killed_restoration_with_its_branch_is_completed", || nothing_is_lost("restore with branch")),
         ("a_killed_restoration_of_a_snapshot_is_completed_or_undone", from_snapshot),
         ("a_killed_purge_is_completed_or_undone", purge),
+        ("a_killed_merge_is_complete_or_nothing", || merge("merge", "main")),
+        ("a_killed_merge_into_no_worktree_is_complete_or_nothing", || merge("merge", "next")),
+        ("a_killed_squash_is_complete_or_nothing", || merge("squash", "main")),
     ];
     let can_trace = can_trace();
     for (name, test) in tests {
@@ -87,6 +93,10 @@ fn work(repository: &OsStr) {
             drop(worktrees.restore_snapshot(session, 1, &path).unwrap());
         }
         "purge" => drop(worktrees.purge(&worktrees.trash().unwrap()[0].id, true).unwrap()),
+        work if work.starts_with("merge ") || work.starts_with("squash ") => {
+            let options = merge_options(work);
+            drop(worktrees.merge(&worktrees.list().unwrap()[0], &options).unwrap());
+        }
         work => panic!("{work}"),
     }
 }
@@ -188,6 +198,56 @@ fn nothing_is_lost(work: &str) {
         was_killed
     });
     assert!(kills > 20, "{kills}");
+    println!("{work}: {kills} kills");
+}
+
+/// Returns the options of work such as `squash main`.
+fn merge_options(work: &str) -> MergeOptions {
+    let (how, into) = work.split_once(' ').unwrap();
+    let strategy = if how == "squash" { MergeStrategy::Squash } else { MergeStrategy::Merge };
+    MergeOptions::new().into_branch(into).strategy(strategy)
+}
+
+/// Kills a merge at each of its calls: the branch has all of it or nothing, and so do the files of the main worktree.
+fn merge(how: &str, into: &str) {
+    let work = format!("{how} {into}");
+    let kills = for_each_call(|call, n| {
+        let fixture = Fixture::new();
+        fixture.git(&["config", "user.name", "a"]);
+        fixture.git(&["config", "user.email", "a@b"]);
+        fixture.git(&["branch", "next"]);
+        let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+        for (path, name) in [(worktree.path(), "mine"), (&fixture.repo(), "theirs")] {
+            write(&path.join(name), name);
+            git(path, &["add", "--all"]);
+            git(path, &["commit", "--quiet", "--message=change"]);
+        }
+        fixture.git(&["branch", "--quiet", "--force", "next", "main"]);
+        let before = fixture.git(&["rev-parse", into]);
+        let was_killed = killed_at(call, n, &fixture, &work, worktree.session());
+        let case = format!("{work}, {call} {n}");
+        // A git that was started keeps the lock, and works to its end.
+        drop(worktrees.lock().unwrap());
+        let is_merged = fixture.git(&["rev-parse", into]) != before;
+        assert!(was_killed || is_merged, "{case}");
+        assert_eq!(fixture.git(&["status", "--porcelain"]), "", "{case}");
+        let in_place = is_merged && into == "main";
+        assert_eq!(fixture.repo().join("mine").exists(), in_place, "{case}");
+        worktrees.recover().unwrap();
+        check(&fixture, &case);
+        let again = worktrees.merge(&worktree, &merge_options(&work)).unwrap().outcome;
+        match again {
+            MergeOutcome::UpToDate => assert!(is_merged, "{case}"),
+            MergeOutcome::Merged(_) => assert!(!is_merged, "{case}"),
+            other @ (MergeOutcome::WouldMerge | MergeOutcome::Conflicts(_) | _) => {
+                panic!("{case}: {other:?}")
+            }
+        }
+        let files = fixture.git(&["ls-tree", "--name-only", into]);
+        assert!(files.contains("mine") && files.contains("theirs"), "{case}: {files}");
+        was_killed
+    });
+    assert!(kills > 30, "{kills}");
     println!("{work}: {kills} kills");
 }
 

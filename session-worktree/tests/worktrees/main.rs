@@ -6,6 +6,7 @@ mod create;
 #[path = "../support/fixture.rs"]
 mod fixture;
 mod hostile;
+mod merge;
 mod merged;
 mod remove;
 mod see;
