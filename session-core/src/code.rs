@@ -99,6 +99,10 @@ codes! {
     WorktreeGone "WORKTREE_GONE" 4 "restore it, or retry the session with a new one",
     /// A session or another program works in the worktree, or has locked it.
     WorktreeInUse "WORKTREE_IN_USE" 4 "end what works in it, then try again; nothing was changed",
+    /// Two branches changed the same lines, so that git cannot merge them.
+    MergeConflict "MERGE_CONFLICT" 4 "merge the target into the worktree and resolve the conflicts there; nothing was changed",
+    /// A merge would overwrite or leave out something, or is not the one that was asked for.
+    MergeRefused "MERGE_REFUSED" 4 "do what the message asks for, then merge again; nothing was changed",
     /// Git is missing, too old, or failed.
     GitFailed "GIT_FAILED" 5 "correct what git names, then try again; nothing was lost",
     /// The deadline passed.

@@ -200,13 +200,13 @@ impl WorktreeError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Gone { .. } => ErrorCode::WorktreeGone,
-            Self::InUse { .. }
-            | Self::Locked { .. }
-            | Self::Occupied { .. }
-            | Self::Unended { .. }
-            | Self::Uncommitted { .. }
+            Self::InUse { .. } | Self::Locked { .. } | Self::Occupied { .. } | Self::Unended { .. } => {
+                ErrorCode::WorktreeInUse
+            }
+            Self::Uncommitted { .. }
             | Self::OperationInProgress { .. }
-            | Self::TargetDirty { .. } => ErrorCode::WorktreeInUse,
+            | Self::NotFastForward { .. }
+            | Self::TargetDirty { .. } => ErrorCode::MergeRefused,
             Self::GitMissing | Self::GitTooOld { .. } | Self::Git { .. } | Self::CannotPin { .. } => {
                 ErrorCode::GitFailed
             }
@@ -217,7 +217,6 @@ impl WorktreeError {
             | Self::NoPlace { .. }
             | Self::NoDirectory { .. }
             | Self::NoTarget { .. }
-            | Self::NotFastForward { .. }
             | Self::NotOurs { .. } => ErrorCode::InvalidArgument,
             Self::NothingKept { .. } => ErrorCode::NotFound,
             Self::Damaged { .. } => ErrorCode::Corrupt,

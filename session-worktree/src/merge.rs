@@ -152,7 +152,7 @@ pub(crate) fn merge(
 }
 
 /// Returns the local branch to merge into.
-fn target(repository: &Repository, worktree: &Worktree, options: &MergeOptions) -> Result<String> {
+pub(crate) fn target(repository: &Repository, worktree: &Worktree, options: &MergeOptions) -> Result<String> {
     let name = options.into.as_deref().or(worktree.base_branch());
     let name = name.ok_or_else(|| WorktreeError::NoTarget {
         reason: "it is not known from which branch the worktree started".to_owned(),

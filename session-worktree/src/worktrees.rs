@@ -182,7 +182,29 @@ impl Worktrees {
     /// [`WorktreeError::TargetDirty`] and [`WorktreeError::OperationInProgress`] of the worktree that has the target checked out.
     pub fn merge(&self, worktree: &Worktree, options: &MergeOptions) -> Result<Merge> {
         let lock = self.lock()?;
-        merge::merge(&self.repository, &lock, worktree, options, &self.caches)
+        self.merge_locked(&lock, worktree, options)
+    }
+
+    /// Merges like [`merge`](Self::merge), under a lock that is held already: what was checked under it still holds.
+    ///
+    /// # Errors
+    /// Those of [`merge`](Self::merge).
+    pub fn merge_locked(
+        &self,
+        lock: &RepositoryLock,
+        worktree: &Worktree,
+        options: &MergeOptions,
+    ) -> Result<Merge> {
+        merge::merge(&self.repository, lock, worktree, options, &self.caches)
+    }
+
+    /// Returns the worktree that has the target of a merge checked out.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NoTarget`].
+    pub fn merge_target(&self, worktree: &Worktree, options: &MergeOptions) -> Result<Option<PathBuf>> {
+        let into = merge::target(&self.repository, worktree, options)?;
+        self.repository.checked_out_in(&format!("refs/heads/{into}"))
     }
 
     /// Copies the files into a new worktree that git ignores and the file `.worktreeinclude` of the main worktree names.

@@ -30,11 +30,15 @@ pub(crate) use self::run::{Places, Resume, Run, TerminalOptions, Terminals};
 pub(crate) use self::step::{Step, StepCli, StepDecisions, Steps};
 pub(crate) use self::terminal::{Attach, Input};
 pub(crate) use self::worktree::{
-    Diff, One, Purge, Repo, Restore, RmWorktree, Snapshots, WorktreeAction, WorktreeOptions,
+    Diff, Merge, One, Purge, Repo, Restore, RmWorktree, Snapshots, WorktreeAction, WorktreeOptions,
 };
 
 use crate::error::ExitCodes;
 use crate::status::Status;
+
+/// The examples of `worktree`, which is a verb with verbs of its own.
+const WORKTREE_EXAMPLES: &str = "Examples:\n  sessionctl worktree ls\n  sessionctl worktree rm fix-login\n  \
+    sessionctl worktree restore fix-login\n\nNothing is lost with `rm`: docs/worktrees.md says what is kept, and where.";
 
 /// Run programs as durable sessions: visible, stoppable and resumable after a crash.
 #[derive(Debug, Parser)]
@@ -72,7 +76,7 @@ pub(crate) fn command() -> clap::Command {
         .mut_subcommand("config", |config| {
             config.after_help(config::after_help()).arg_required_else_help(false)
         })
-        .mut_subcommand("worktree", |worktree| worktree.after_help(worktree::EXAMPLES))
+        .mut_subcommand("worktree", |worktree| worktree.after_help(WORKTREE_EXAMPLES))
 }
 
 /// A verb with its arguments.

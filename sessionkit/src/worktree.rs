@@ -42,10 +42,10 @@ use self::error::chain;
 use self::set_up::WorktreeSetUp;
 
 pub use session_worktree::{
-    Base, BranchOutcome, CreationPlan, EntryState, Git, IncludedFiles, Leftover, NewWorktree, Pin,
-    RecordedWorktree, RecoveredCreation, RecoveredEntry, RemoveOptions, RemovedWorktree, Repository,
-    RepositoryLock, Slug, Snapshot, SnapshotSummary, TrashEntry, Worktree, WorktreeError, WorktreeStatus,
-    Worktrees,
+    Base, BranchOutcome, CreationPlan, EntryState, Git, IncludedFiles, Leftover, Merge, MergeOptions,
+    MergeOutcome, MergeProof, MergeProofKind, MergeStrategy, NewWorktree, Pin, RecordedWorktree,
+    RecoveredCreation, RecoveredEntry, RemoveOptions, RemovedWorktree, Repository, RepositoryLock, Slug,
+    Snapshot, SnapshotSummary, TrashEntry, Worktree, WorktreeError, WorktreeStatus, Worktrees,
 };
 
 /// The variable with the directory of the worktree.
@@ -121,6 +121,29 @@ pub async fn remove(
     }
     let (worktrees, worktree) = (worktrees.clone(), worktree.clone());
     Ok(blocking(move || worktrees.remove_locked(&lock, &worktree, options)).await?)
+}
+
+/// Merges what is committed in the worktree of a session into another branch.
+///
+/// # Errors
+/// [`WorktreeError::Occupied`] if a session works in the worktree that has that branch checked out; those of
+/// [`Worktrees::merge`].
+pub async fn merge(
+    manager: &dyn SessionManager,
+    worktrees: &Worktrees,
+    worktree: &Worktree,
+    options: &MergeOptions,
+) -> Result<Merge> {
+    let lock = lock(worktrees).await?;
+    let (worktrees, worktree, options) = (worktrees.clone(), worktree.clone(), options.clone());
+    let (known, of, wanted) = (worktrees.clone(), worktree.clone(), options.clone());
+    if let Some(path) = blocking(move || known.merge_target(&of, &wanted)).await?
+        && let Ok(other) = Worktree::at(&path)
+        && let Some(session) = live_session(manager, &other.record().mark, None).await?
+    {
+        return Err(WorktreeError::Occupied { path, session }.into());
+    }
+    Ok(blocking(move || worktrees.merge_locked(&lock, &worktree, &options)).await?)
 }
 
 /// Checks that the worktree of a session could be removed now.

@@ -104,6 +104,10 @@ pub(crate) struct Gc {
     /// Minimum time since the session ended or, without an owner, got its last event
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) older_than: Duration,
+    /// Move clean worktrees of sessions that ended that long ago into the trash, delete their branches if these are proven to be
+    /// merged, and remove these sessions, too
+    #[arg(long)]
+    pub(crate) worktrees: bool,
     /// Print what would be cancelled and removed, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

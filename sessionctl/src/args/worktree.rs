@@ -1,8 +1,11 @@
 //! Arguments of `worktree`, and those of `run` about worktrees.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+
+use super::duration;
 
 /// The worktree of a new session.
 #[derive(Debug, Args)]
@@ -33,10 +36,6 @@ pub(crate) struct WorktreeOptions {
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// The examples of the verb.
-pub(super) const EXAMPLES: &str = "Examples:\n  sessionctl worktree ls\n  sessionctl worktree rm fix-login\n  \
-    sessionctl worktree restore fix-login\n\nNothing is lost with `rm`: docs/worktrees.md says what is kept, and where.";
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorktreeAction {
     /// List the worktrees of sessions in a repository, and what was kept of removed ones
@@ -47,6 +46,8 @@ pub(crate) enum WorktreeAction {
     Diff(Diff),
     /// Move worktrees into the trash, with everything in them
     Rm(RmWorktree),
+    /// Merge what is committed in a worktree into another branch, completely or not at all
+    Merge(Merge),
     /// Put a removed worktree back, or create one from a snapshot
     Restore(Restore),
     /// List the snapshots of a session's worktree
@@ -86,15 +87,24 @@ pub(crate) struct Diff {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl worktree rm fix-login fix-logout\n\n\
+#[command(after_help = "Examples:\n  sessionctl worktree rm fix-login fix-logout\n  \
+    sessionctl worktree rm --merged --dry-run\n\n\
     Takes a worktree with changes, too: all of it moves into the trash of the repository, and a snapshot keeps it from git's \
     garbage collection; `restore` puts it back as it was. A worktree in which a session or process works is left.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct RmWorktree {
     /// Sessions whose worktrees are removed
-    #[arg(required = true)]
+    #[arg(required_unless_present_any = ["merged", "older_than"])]
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
     pub(crate) repo: Repo,
+    /// Remove all clean worktrees of this repository whose sessions have ended and whose branches are proven to be merged, and
+    /// these branches
+    #[arg(long, conflicts_with_all = ["ids", "in_use"])]
+    pub(crate) merged: bool,
+    /// Remove all clean worktrees of this repository whose sessions ended at least that long ago
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["ids", "in_use"])]
+    pub(crate) older_than: Option<Duration>,
     /// Delete the branch, too; the snapshot keeps its commits
     #[arg(long)]
     pub(crate) delete_branch: bool,
@@ -102,6 +112,35 @@ pub(crate) struct RmWorktree {
     #[arg(long)]
     pub(crate) in_use: bool,
     /// Print what would be removed, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sessionctl worktree merge fix-login --dry-run\n  \
+    sessionctl worktree merge fix-login --squash --into main\n\n\
+    The merge is computed before anything changes. If there are conflicts, they are listed, and nothing is changed. A branch that \
+    is checked out is fast-forwarded there; files with changes of their own are not overwritten.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct Merge {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Branch to merge into [default: that from which the worktree started]
+    #[arg(long, value_name = "BRANCH")]
+    pub(crate) into: Option<String>,
+    /// Add one commit with all changes
+    #[arg(long)]
+    pub(crate) squash: bool,
+    /// Fast-forward, or change nothing
+    #[arg(long, conflicts_with = "squash")]
+    pub(crate) ff: bool,
+    /// Message of a new commit [default: that of git]
+    #[arg(long, short, value_name = "TEXT", conflicts_with = "ff")]
+    pub(crate) message: Option<String>,
+    /// Merge what is committed although the worktree has other changes
+    #[arg(long)]
+    pub(crate) committed: bool,
+    /// Print what would be merged, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

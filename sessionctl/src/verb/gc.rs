@@ -8,7 +8,8 @@ use sessionkit::log::Timestamp;
 use sessionkit::manager::{SessionList, StorageError};
 use sessionkit::storage::ReconcileReport;
 use sessionkit::{
-    CancelRequest, Head, SessionError, SessionFilter, SessionId, SessionManager, SessionState, Store,
+    CancelRequest, ErrorCode, Head, SessionError, SessionFilter, SessionId, SessionManager, SessionState,
+    Store,
 };
 
 use crate::args::Gc;
@@ -42,23 +43,23 @@ struct HeldWorktree {
     #[serde(skip)]
     name: String,
     path: Option<String>,
-    /// `true` if nothing is lost with it; null without `--dry-run`, and if that cannot be read.
+    /// `true` if nothing is lost with it; null without `--dry-run` and `--worktrees`, and if that cannot be read.
     clean: Option<bool>,
     #[serde(skip)]
     changes: String,
 }
 
 impl HeldWorktree {
-    /// Reads the worktree of a session, and with `--dry-run` its state. One that a session which has not ended has, too, is not
-    /// clean.
-    async fn read(manager: &dyn SessionManager, head: &Head, all: &[Head], dry_run: bool) -> Self {
+    /// Reads the worktree of a session, and its state if that is asked for. One that a session has, too, which is not to be removed
+    /// is not clean.
+    async fn read(manager: &dyn SessionManager, head: &Head, others: &[&Head], with_state: bool) -> Self {
         let mark = |head: &Head| head.place.as_ref().and_then(|place| place.mark.clone());
-        let is_needed = all.iter().any(|other| !other.state().is_final() && mark(other) == mark(head));
+        let is_needed = others.iter().any(|other| mark(other) == mark(head));
         let stored = manager.restore_session(head.id).await.ok();
         let made = stored.as_ref().and_then(|stored| stored.worktree.as_ref());
         let path = made.map(|made| made.plan.path.to_string_lossy().into_owned());
         let state = match &stored {
-            Some(stored) if dry_run => session_worktree::state(stored, Disk::Skip).await,
+            Some(stored) if with_state => session_worktree::state(stored, Disk::Skip).await,
             Some(_) | None => None,
         };
         let clean = state.as_ref().and_then(|state| state.clean).map(|clean| clean && !is_needed);
@@ -75,16 +76,22 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     let is_old = |head: &&Head| head.ended_at.is_some_and(|ended| ended < before);
     // What is cancelled now has ended now, and is removed by a later `gc`.
     let (mut ended, mut worktrees): (Vec<&Head>, Vec<HeldWorktree>) = (Vec::new(), Vec::new());
+    let others: Vec<&Head> = list.heads.iter().filter(|head| !is_old(head)).collect();
     for head in list.heads.iter().filter(is_old) {
         if super::worktree::has_one(manager, head).await {
-            worktrees.push(HeldWorktree::read(manager, head, &list.heads, args.dry_run).await);
+            let with_state = args.dry_run || args.worktrees;
+            worktrees.push(HeldWorktree::read(manager, head, &others, with_state).await);
         } else {
             ended.push(head);
         }
     }
     // The time of its end is unknown, so what cannot be read is not removed.
-    let mut failed: Vec<(SessionId, SessionError)> =
-        list.unreadable.iter().map(|(id, error)| (*id, error.clone().into())).collect();
+    let mut failed: Vec<(SessionId, Failure)> =
+        list.unreadable.iter().map(|(id, error)| (*id, Failure::from(error.clone()))).collect();
+    if args.worktrees {
+        let removed = remove_worktrees(args, context, manager, &mut worktrees, &mut failed).await;
+        ended.extend(list.heads.iter().filter(|head| removed.contains(&head.id)));
+    }
     let mut cancelled = Vec::new();
     for head in list.heads.iter().filter(|head| !head.state().is_final() && head.updated_at < before) {
         let (status, _) = super::status_of(manager, head).await;
@@ -94,7 +101,7 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         match if args.dry_run { Ok(true) } else { cancel(context, &store, head, before).await } {
             Ok(true) => cancelled.push((head, status)),
             Ok(false) => {}
-            Err(error) => failed.push((head.id, error)),
+            Err(error) => failed.push((head.id, Failure::from(error))),
         }
     }
     if !context.term.json {
@@ -109,8 +116,9 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     if context.term.json {
         let cancelled: Vec<SessionId> = cancelled.iter().map(|(head, _)| head.id).collect();
         let (cancelled, removed) = (cancelled.as_slice(), removed.as_slice());
-        let outcome = |(id, error): &(SessionId, SessionError)| {
-            SessionOutcome::failed(*id, error.code(), error.to_string())
+        let outcome = |(id, failure): &(SessionId, Failure)| {
+            let code = failure.code().unwrap_or(ErrorCode::WorkFailed);
+            SessionOutcome::failed(*id, code, failure.message().unwrap_or_default().to_owned())
         };
         let failed = &failed.iter().map(outcome).collect::<Vec<_>>();
         let (dry_run, worktrees) = (args.dry_run, worktrees.as_slice());
@@ -133,14 +141,45 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         super::worktree::purge_old(context, manager).await?;
     }
     // The last one is the failure of the command.
-    let failure = failed.pop().map(|(id, error)| Failure::from(error).about(id));
-    for (id, error) in failed {
-        context.hint(&format!("session {} is left: {error}", short(id)), &[id], &["why", &id.to_string()]);
+    let failure = failed.pop().map(|(id, failure)| failure.about(id));
+    for (id, failure) in failed {
+        let reason = failure.message().unwrap_or_default();
+        context.hint(&format!("session {} is left: {reason}", short(id)), &[id], &["why", &id.to_string()]);
     }
     match failure {
         Some(failure) => Err(failure),
         None => swept.map(|_| 0),
     }
+}
+
+/// Moves clean worktrees into the trash, and returns their sessions, which need no worktree any more.
+async fn remove_worktrees(
+    args: &Gc,
+    context: &Context,
+    manager: &dyn SessionManager,
+    held: &mut Vec<HeldWorktree>,
+    failed: &mut Vec<(SessionId, Failure)>,
+) -> HashSet<SessionId> {
+    let (mut removed, mut left) = (HashSet::new(), Vec::new());
+    for worktree in held.drain(..) {
+        let result = match worktree.clean {
+            Some(true) if args.dry_run => Ok(()),
+            Some(true) => super::worktree::remove_clean(context, manager, worktree.session).await,
+            Some(false) | None => {
+                left.push(worktree);
+                continue;
+            }
+        };
+        match result {
+            Ok(()) => drop(removed.insert(worktree.session)),
+            Err(error) => {
+                failed.push((worktree.session, error));
+                left.push(worktree);
+            }
+        }
+    }
+    *held = left;
+    removed
 }
 
 /// Reports the sessions that are left because of their worktrees, and with `--dry-run` which of those are clean.
@@ -215,14 +254,14 @@ fn print_cancelled(args: &Gc, context: &Context, cancelled: &[(&Head, Status)]) 
 async fn remove(
     manager: &dyn SessionManager,
     ended: &[&Head],
-    failed: &mut Vec<(SessionId, SessionError)>,
+    failed: &mut Vec<(SessionId, Failure)>,
 ) -> Vec<SessionId> {
     let mut removed = Vec::new();
     for head in ended {
         match manager.delete_session(head.id).await {
             Ok(()) => removed.push(head.id),
             Err(SessionError::Storage(StorageError::NotFound { .. })) => {}
-            Err(error) => failed.push((head.id, error)),
+            Err(error) => failed.push((head.id, Failure::from(error))),
         }
     }
     removed

@@ -483,6 +483,159 @@ fn gc_leaves_sessions_with_a_worktree() {
     assert_eq!(fs::read(project.tree("fix/untracked")).unwrap(), b"u\n");
 }
 
+/// A script that commits a file of this name.
+fn commits(name: &str) -> String {
+    format!("echo {name} > {name}; git add {name}; git commit --quiet --message={name}")
+}
+
+#[test]
+fn a_worktree_is_merged_completely_or_not_at_all() {
+    let project = Project::new();
+    for role in ["name", "email"] {
+        project.git(&["config", &format!("user.{role}"), "a@b"]);
+    }
+    project.run("fix", &commits("mine")).exits(0);
+    let merge = |args: &[&str]| project.ctl(&[&["worktree", "merge", "--json"], args].concat());
+    let json = |ran: &Ran| serde_json::from_str::<Value>(&ran.stdout).unwrap();
+    let fails = |args: &[&str], exit: i32, code: &str| {
+        let ran = merge(args).exits(exit);
+        assert!(ran.stderr.contains(&format!("\"{code}\"")), "{args:?}: {ran:?}");
+        ran
+    };
+    let tip = git(&project.tree("fix"), &["rev-parse", "HEAD"]);
+    let would = json(&merge(&["--dry-run", "fix"]).exits(0));
+    assert_eq!((&would["outcome"], &would["into"]), (&"would_merge".into(), &"main".into()));
+    assert!(!project.repo().join("mine").exists());
+    let merged = json(&merge(&["fix"]).exits(0));
+    assert_eq!(
+        (&merged["outcome"], &merged["to"], &merged["source"]),
+        (&"merged".into(), &Value::from(&*tip), &Value::from(&*tip))
+    );
+    assert_eq!(fs::read_to_string(project.repo().join("mine")).unwrap(), "mine\n");
+    assert_eq!(json(&merge(&["fix"]).exits(0))["outcome"], "up_to_date");
+
+    fs::write(project.tree("fix/README"), "mine\n").unwrap();
+    let refused = fails(&["fix"], 4, "MERGE_REFUSED");
+    assert!(refused.stderr.contains("--committed"), "{refused:?}");
+    git(&project.tree("fix"), &["commit", "--quiet", "--all", "--message=mine"]);
+    fs::write(project.repo().join("README"), "theirs\n").unwrap();
+    let refused = fails(&["fix"], 4, "MERGE_REFUSED");
+    assert!(refused.stderr.contains("README"), "{refused:?}");
+    project.git(&["commit", "--quiet", "--all", "--message=theirs"]);
+    fails(&["--ff", "fix"], 4, "MERGE_REFUSED");
+    let before = project.git(&["for-each-ref"]);
+    let conflict = fails(&["fix"], 4, "MERGE_CONFLICT");
+    assert_eq!(json(&conflict)["conflicts"], serde_json::json!(["README"]));
+    let shown = project.ctl(&["worktree", "merge", "--squash", "fix"]).exits(4);
+    assert_eq!(shown.stdout, "README  conflict\n");
+    assert_eq!(
+        (project.git(&["for-each-ref"]), project.git(&["status", "--porcelain"])),
+        (before, String::new())
+    );
+    fails(&["--into", "nothing", "fix"], 2, "INVALID_ARGUMENT");
+
+    // Not under a session that works there.
+    let child = project.start("other", "true");
+    fails(&["--into", "feature/other", "fix"], 4, "WORKTREE_IN_USE");
+    end(child);
+}
+
+#[test]
+fn merged_worktrees_are_removed_with_their_branches() {
+    let project = Project::new();
+    for name in ["squashed", "unmerged", "dirty", "running"] {
+        project.run(name, &commits(name)).exits(0);
+    }
+    for name in ["squashed", "dirty", "running"] {
+        project.git(&["merge", "--quiet", "--squash", &format!("feature/{name}")]);
+        project.git(&["commit", "--quiet", &format!("--message={name}")]);
+    }
+    fs::write(project.tree("dirty/untracked"), "").unwrap();
+    let script = "sleep 1000";
+    let mut command =
+        project.command(&["run", "-q", "--worktree=running", "--name", "live", "--", "sh", "-c", script]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    project.fixture.wait_for("live", "it runs", |shown| shown["status"] == "running");
+
+    let rm = |args: &[&str]| project.json(&[&["worktree", "rm", "--merged"], args].concat());
+    let outcomes = |rows: &Value| -> Vec<(String, String)> {
+        let name = |row: &Value| row["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let mut found: Vec<_> = rows
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                let message = row["message"].as_str().unwrap_or_default();
+                (name(row), format!("{} {message}", row["outcome"].as_str().unwrap()))
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let expected = |outcome: &str| {
+        let live = project.fixture.show("live")["id"].as_str().unwrap()[..8].to_owned();
+        [
+            ("dirty", "left 1 untracked".to_owned()),
+            ("running", format!("left session {live} has not ended")),
+            ("squashed", format!("{outcome} ")),
+            ("unmerged", "left it is not merged".to_owned()),
+        ]
+        .map(|(name, outcome)| (name.to_owned(), outcome))
+        .to_vec()
+    };
+    assert_eq!(outcomes(&rm(&["--dry-run"])), expected("would_be_removed"));
+    assert_eq!(
+        outcomes(&rm(&["--dry-run", "--older-than", "1h"]))
+            .iter()
+            .filter(|row| row.1.contains("ended later"))
+            .count(),
+        3
+    );
+    let rows = rm(&[]);
+    assert_eq!(outcomes(&rows), expected("removed"));
+    let removed = rows.as_array().unwrap().iter().find(|row| row["outcome"] == "removed").unwrap();
+    assert_eq!(removed["branch_outcome"], "deleted");
+    assert_eq!(removed["merged"]["into"], "refs/heads/main");
+    assert!(!project.tree("squashed").exists());
+    assert_eq!(project.git(&["branch", "--list", "feature/squashed"]), "");
+    end(child);
+    project.ctl(&["worktree", "rm"]).exits(2);
+    project.ctl(&["worktree", "rm", "--merged", "dirty"]).exits(2);
+    project.ctl(&["worktree", "restore", "squashed"]).exits(0);
+    assert_eq!(project.git(&["rev-list", "--count", "main..feature/squashed"]), "1");
+}
+
+#[test]
+fn gc_removes_clean_worktrees_on_request() {
+    let project = Project::new();
+    for name in ["merged", "unmerged", "dirty", "shared"] {
+        project.run(name, &commits(name)).exits(0);
+    }
+    project.git(&["merge", "--quiet", "--ff-only", "feature/merged"]);
+    fs::write(project.tree("dirty/untracked"), "").unwrap();
+    project.ctl(&["run", "--worktree=shared", "--name", "second", "--", "true"]).exits(0);
+    let gc = ["gc", "--older-than", "0s", "--worktrees"];
+    let would = project.json(&[&gc[..], &["--dry-run"]].concat());
+    assert_eq!(
+        (would["removed"].as_array().unwrap().len(), would["worktrees"].as_array().unwrap().len()),
+        (4, 1)
+    );
+    assert_eq!(project.json(&["worktree", "ls"]).as_array().unwrap().len(), 4);
+    let report = project.json(&gc);
+    assert_eq!((report["removed"].as_array().unwrap().len(), &report["failed"]), (4, &serde_json::json!([])));
+    let sessions = project.sessions();
+    assert_eq!(sessions.iter().map(|session| &session["name"]).collect::<Vec<_>>(), ["dirty"]);
+    assert!(
+        project.tree("dirty").exists()
+            && !project.tree("merged").exists()
+            && !project.tree("shared").exists()
+    );
+    let branches = project.git(&["branch", "--list", "feature/*", "--format=%(refname:short)"]);
+    assert_eq!(branches.lines().collect::<Vec<_>>(), ["feature/dirty", "feature/shared", "feature/unmerged"]);
+    project.ctl(&["worktree", "restore", "merged"]).exits(0);
+    assert_eq!(fs::read_to_string(project.tree("merged/merged")).unwrap(), "merged\n");
+}
+
 /// Puts a git first in `PATH` that kills its caller before or after it has created a worktree.
 fn deadly_git(project: &Project, after: bool) -> String {
     let folder = project.fixture.dir.path().join("deadly");

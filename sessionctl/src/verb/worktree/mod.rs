@@ -1,6 +1,8 @@
 //! `worktree`: lists, removes and restores the git worktrees of sessions.
 
 mod ls;
+mod merge;
+mod selection;
 mod target;
 mod upkeep;
 
@@ -12,12 +14,15 @@ use sessionkit::backend::blocking;
 use sessionkit::chrono::DateTime;
 use sessionkit::log::Timestamp;
 use sessionkit::text::visible;
-use sessionkit::worktree::{self, BranchOutcome, EntryState, RemoveOptions, RemovedWorktree, TrashEntry};
+use sessionkit::worktree::{
+    self, BranchOutcome, EntryState, MergeProof, RemoveOptions, RemovedWorktree, TrashEntry, Worktree,
+};
 use sessionkit::{ErrorCode, SessionId};
 
-pub(crate) use self::upkeep::{has_one, purge_old, recover, remove_with};
+pub(crate) use self::upkeep::{has_one, purge_old, recover, remove_clean, remove_with};
 
-use self::target::{Target, nothing_kept};
+use self::selection::{Selected, Selection};
+use self::target::{Target, nothing_kept, open};
 use crate::args::{Diff, One, Purge, Restore, RmWorktree, Snapshots, WorktreeAction};
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -30,6 +35,7 @@ pub(crate) async fn run(action: &WorktreeAction, context: &Context) -> Result<u8
         WorktreeAction::Path(args) => path(args, context).await,
         WorktreeAction::Diff(args) => diff(args, context).await,
         WorktreeAction::Rm(args) => Box::pin(rm(args, context)).await,
+        WorktreeAction::Merge(args) => merge::run(args, context).await,
         WorktreeAction::Restore(args) => restore(args, context).await,
         WorktreeAction::Snapshots(args) => snapshots(args, context).await,
         WorktreeAction::Purge(args) => purge(args, context).await,
@@ -98,7 +104,7 @@ async fn diff(args: &Diff, context: &Context) -> Result<u8> {
 struct Removed {
     schema: u32,
     session: SessionId,
-    /// `removed`, `would_be_removed` or `failed`.
+    /// `removed`, `would_be_removed`, `left` or `failed`.
     outcome: &'static str,
     path: Option<String>,
     /// The entry in the trash.
@@ -110,6 +116,8 @@ struct Removed {
     branch: Option<String>,
     /// `kept`, `deleted` or the reason why it was not deleted.
     branch_outcome: Option<String>,
+    /// The proof that another branch has everything that its branch brought; null if none was looked for.
+    merged: Option<MergeProof>,
     code: Option<&'static str>,
     message: Option<String>,
 }
@@ -126,9 +134,16 @@ impl Removed {
             unkept: 0,
             branch: None,
             branch_outcome: None,
+            merged: None,
             code: None,
             message: None,
         }
+    }
+
+    /// A worktree that a selection leaves.
+    fn left(session: SessionId, worktree: &Worktree, reason: String) -> Self {
+        let path = Some(worktree.path().to_string_lossy().into_owned());
+        Self { path, message: Some(reason), ..Self::new(session, "left") }
     }
 
     fn of(session: SessionId, removed: &RemovedWorktree, options: RemoveOptions) -> Self {
@@ -140,6 +155,7 @@ impl Removed {
             unkept: pin.unkept_paths,
             branch: branch.clone(),
             branch_outcome: branch_outcome(&removed.branch, options),
+            merged: removed.entry.merged.clone(),
             ..Self::new(session, "removed")
         }
     }
@@ -160,11 +176,21 @@ fn branch_outcome(outcome: &BranchOutcome, options: RemoveOptions) -> Option<Str
 async fn rm(args: &RmWorktree, context: &Context) -> Result<u8> {
     let mut options = RemoveOptions::new();
     (options.delete_branch, options.in_use) = (args.delete_branch, args.in_use);
-    let mut targets = Vec::new();
+    options.delete_merged_branch = args.merged;
+    let (mut targets, mut outcomes, mut first) = (Vec::new(), Vec::new(), None);
     for id in &args.ids {
         targets.push(Target::find(context, id, args.repo.repo.as_deref()).await?);
     }
-    let (mut outcomes, mut first) = (Vec::new(), None);
+    if args.merged || args.older_than.is_some() {
+        let (store, worktrees) = (context.open().await?, open(args.repo.repo.as_deref()).await?);
+        let selection = Selection { merged: args.merged, older_than: args.older_than };
+        for Selected { target, worktree, stays } in selection.apply(&store, &worktrees).await? {
+            match stays {
+                None => targets.push(target),
+                Some(reason) => outcomes.push(Removed::left(target.session, &worktree, reason)),
+            }
+        }
+    }
     for target in targets {
         let removed = if args.dry_run { target.removable().await } else { target.remove(options).await };
         outcomes.push(match removed {
@@ -199,8 +225,10 @@ async fn rm(args: &RmWorktree, context: &Context) -> Result<u8> {
 
 fn removal_line(removed: &Removed) -> Option<String> {
     let path = visible(removed.path.as_deref()?).into_owned();
-    if removed.outcome == "would_be_removed" {
-        return Some(format!("{path}  would be removed\n"));
+    match (removed.outcome, &removed.message) {
+        ("would_be_removed", _) => return Some(format!("{path}  would be removed\n")),
+        ("left", Some(reason)) => return Some(format!("{path}  left: {}\n", visible(reason))),
+        _ => {}
     }
     let branch = match (&removed.branch, &removed.branch_outcome) {
         (Some(branch), Some(outcome)) => format!(", branch {branch} {outcome}"),

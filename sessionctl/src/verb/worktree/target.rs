@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use sessionkit::backend::blocking;
 use sessionkit::log::SessionWorktree;
 use sessionkit::worktree::{
-    self, EntryState, Leftover, RecordedWorktree, RemoveOptions, RemovedWorktree, SessionWorktreeError,
-    TrashEntry, Worktree, WorktreeError, Worktrees,
+    self, EntryState, Leftover, Merge, MergeOptions, RecordedWorktree, RemoveOptions, RemovedWorktree,
+    SessionWorktreeError, TrashEntry, Worktree, WorktreeError, Worktrees,
 };
 use sessionkit::{ErrorCode, SessionId, Store};
 
@@ -75,6 +75,11 @@ impl Target {
         .await?;
         found.retain(|tree| has_name(tree.path(), name));
         let Some(place) = found.pop().filter(|_| found.is_empty()) else { return Ok(None) };
+        Self::of_place(store, worktrees, place).await.map(Some)
+    }
+
+    /// Returns a worktree that was found by its place.
+    pub(super) async fn of_place(store: &Store, worktrees: &Worktrees, place: Worktree) -> Result<Self> {
         let manager = &**store.manager();
         let last = worktree::sessions_of(manager, &place.record().mark).await?.pop();
         let session = last.as_ref().map_or(place.session(), |head| head.id);
@@ -83,7 +88,7 @@ impl Target {
             None => None,
         };
         let (worktrees, store) = (worktrees.clone(), store.clone());
-        Ok(Some(Self { session, worktrees, store, place: Some(place), made }))
+        Ok(Self { session, worktrees, store, place: Some(place), made })
     }
 
     /// Returns the sessions of which the repository still has something: by the name of the worktree, or the beginning of the id.
@@ -220,6 +225,15 @@ impl Target {
             .await
             .map(Some)
             .map_err(|error| refusal(error, self.session))
+    }
+
+    /// Merges what is committed in it into another branch.
+    pub(super) async fn merge(
+        &self,
+        worktree: &Worktree,
+        options: &MergeOptions,
+    ) -> Result<Merge, SessionWorktreeError> {
+        worktree::merge(&**self.store.manager(), &self.worktrees, worktree, options).await
     }
 
     /// Checks that its worktree could be removed.

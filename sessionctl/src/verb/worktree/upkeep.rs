@@ -8,7 +8,9 @@ use std::time::Duration;
 use sessionkit::backend::blocking;
 use sessionkit::log::{PersistedSession, WorktreeConfig};
 use sessionkit::manager::Liveness;
-use sessionkit::worktree::{self, EntryState, RecoveredCreation, RecoveredEntry, RemoveOptions, Worktrees};
+use sessionkit::worktree::{
+    self, BranchOutcome, EntryState, RecoveredCreation, RecoveredEntry, RemoveOptions, Worktrees,
+};
 use sessionkit::{ErrorCode, Head, SessionFilter, SessionId, SessionManager};
 
 use super::target::refusal;
@@ -52,6 +54,33 @@ pub(crate) async fn remove_with(
         .await
         .map_err(|error| refusal(error, id))?;
     let text = format!("its worktree {} is in the trash", removed.entry.path.display());
+    let repository = worktrees.repository().root().to_string_lossy().into_owned();
+    context.hint(&text, &[id], &["worktree", "restore", "--repo", &repository, &id.to_string()]);
+    Ok(())
+}
+
+/// Moves the clean worktree of a session into the trash, and deletes its branch if that is proven to be merged.
+pub(crate) async fn remove_clean(
+    context: &Context,
+    manager: &dyn SessionManager,
+    id: SessionId,
+) -> Result<()> {
+    let stored = manager.restore_session(id).await.map_err(Failure::from)?;
+    let (Some(config), Some(found)) = (&stored.config.worktree, removable_worktree(&stored).await) else {
+        // Removed with another session that had it, too.
+        return Ok(());
+    };
+    let worktrees = worktree::repository(config).await?;
+    let options = RemoveOptions::new().delete_merged_branch();
+    let removed = worktree::remove(manager, &worktrees, &found, options).await;
+    let removed = removed.map_err(|error| refusal(error, id))?;
+    let branch = match (&removed.entry.merged, &removed.branch) {
+        (Some(proof), BranchOutcome::Deleted) => {
+            format!("; its branch is merged into {}, and deleted", proof.into)
+        }
+        _ => String::new(),
+    };
+    let text = format!("its worktree {} is in the trash{branch}", removed.entry.path.display());
     let repository = worktrees.repository().root().to_string_lossy().into_owned();
     context.hint(&text, &[id], &["worktree", "restore", "--repo", &repository, &id.to_string()]);
     Ok(())
