@@ -128,7 +128,7 @@ pub use terminal::frame::TerminalEnd;
 pub use terminal::handle::TerminalHandle;
 pub use terminal::pty::{TerminalSize, check_terminal};
 pub use variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
-pub use workplace::{Place, SetUp, SetUpEnd, Workplace, WorkplaceError};
+pub use workplace::{Completion, Place, SetUp, SetUpEnd, Workplace, WorkplaceError};
 
 /// Formats an error with all its causes, for places that store only a text.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -13,6 +13,7 @@ use crate::exit::{BY_SIGNAL, TROUBLE, exit_code};
 use crate::output::capture::Captured;
 use crate::stops::evidence;
 use crate::supervisor::messages::{BackgroundProcess, Ended, Escaped};
+use crate::workplace::Completion;
 
 /// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a
 /// finished program look crashed.
@@ -83,6 +84,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) stop: Option<Stop>,
     /// `true` if a pipe was closed because its reader was gone.
     pub(crate) reader_is_gone: bool,
+    /// The work that follows when the program has succeeded.
+    pub(crate) completion: Option<&'a dyn Completion>,
 }
 
 impl Outcome<'_> {
@@ -96,9 +99,10 @@ impl Outcome<'_> {
             Some(EndReason::Cancelled { .. } | EndReason::Deadline(_) | EndReason::Stopped(_)) | None => {}
         }
         self.write_notes().await;
+        let mut summary = None;
         let mut attempts = 1;
         loop {
-            match self.try_write().await {
+            match self.try_write(&mut summary).await {
                 Err(error) if is_transient(&error) && attempts < MAX_ATTEMPTS => {
                     tracing::warn!(session = %self.session.id(), %error, "could not write the outcome, will retry");
                     attempts += 1;
@@ -109,7 +113,7 @@ impl Outcome<'_> {
         }
     }
 
-    async fn try_write(&self) -> Result<()> {
+    async fn try_write(&self, summary: &mut Option<SessionSummary>) -> Result<()> {
         let session = self.session;
         if session.head().state().is_final() {
             return Ok(());
@@ -119,12 +123,11 @@ impl Outcome<'_> {
             Some(_) => None,
             None => self.stop,
         };
+        // An attempt before this one may have written it, and failed after that.
+        let executed = || self.executed.clone().filter(|_| session.head().lifecycle.program_end.is_none());
         if let Some(stop) = stop {
-            if let Some(executed) = &self.executed
-                // An attempt before this one may have written it, and failed after that.
-                && session.head().lifecycle.program_end.is_none()
-            {
-                session.record_program_end(executed.clone()).await?;
+            if let Some(executed) = executed() {
+                session.record_program_end(executed).await?;
             }
             return session.interrupt(evidence(stop)).await;
         }
@@ -137,14 +140,22 @@ impl Outcome<'_> {
             (_, Some(ended)) if self.reader_is_gone && is_by_pipe(ended) => {
                 Ending::Cancelled(READER_GONE.to_owned())
             }
-            (_, Some(ended)) if ended.is_success() => Ending::Completed(SessionSummary::new()),
+            (_, Some(ended)) if ended.is_success() => {
+                if let (Some(completion), None) = (self.completion, &*summary) {
+                    if let Some(executed) = executed() {
+                        session.record_program_end(executed).await?;
+                    }
+                    *summary = Some(SessionSummary::new().message(completion.complete(session).await));
+                }
+                Ending::Completed(summary.clone().unwrap_or_default())
+            }
             (_, Some(ended)) => Ending::Failed(ended.failure()),
             (_, None) => {
                 let message = "supervisor was killed; exit status unknown";
                 Ending::Failed(Failure::new(FailureCause::Crash, message))
             }
         };
-        session.end(self.executed.clone(), ending).await
+        session.end(executed(), ending).await
     }
 
     async fn write_notes(&self) {

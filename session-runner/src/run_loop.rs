@@ -10,6 +10,7 @@ pub use self::questions::ASK_HOOK_FAILED;
 use self::questions::{HookFailure, QuestionAnnouncer};
 pub use self::terminal::{STOPPED_FROM_TERMINAL, TERMINAL_RESIZED};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -34,6 +35,7 @@ use crate::supervisor::client::{Orders, Reports, Supervised};
 use crate::supervisor::leftovers;
 use crate::supervisor::messages::{Background, BackgroundProcess, Ended, ORPHAN_GRACE, Report};
 use crate::terminal::handle::TerminalEvent;
+use crate::workplace::Completion;
 
 /// Delay between a failed attempt to write to the log and the next one.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -62,6 +64,7 @@ pub(crate) struct RunLoop {
     started: Instant,
     state: RunState,
     questions: QuestionAnnouncer,
+    completion: Option<Arc<dyn Completion>>,
 }
 
 impl RunLoop {
@@ -95,7 +98,14 @@ impl RunLoop {
             started,
             state,
             questions,
+            completion: None,
         }
+    }
+
+    /// Sets the work that follows when the program has succeeded.
+    pub(crate) fn with_completion(mut self, completion: Option<Arc<dyn Completion>>) -> Self {
+        self.completion = completion;
+        self
     }
 
     /// Sets the hook for questions.
@@ -372,6 +382,7 @@ impl RunLoop {
             end_reason: self.state.end_reason.as_ref(),
             stop: self.state.stop,
             reader_is_gone: self.state.readers_gone.contains(&true),
+            completion: self.completion.as_deref(),
         };
         outcome.write().await?;
         if self.session.head().state().is_final() {

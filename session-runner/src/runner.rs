@@ -315,7 +315,8 @@ impl Runner {
         });
         let socket = ReportSocket::listen(handler, others).map_err(own)?;
         // Variables that were set for the command come last, so that they hold.
-        let mut env = place.map(|place| place.variables).unwrap_or_default();
+        let (mut env, completion) =
+            place.map_or_else(Default::default, |place| (place.variables, place.completion));
         env.extend(command.variables());
         env.extend(self.variables(session, &socket));
         let Streams { stdin, stdout, stderr, captured, terminal } =
@@ -378,7 +379,7 @@ impl Runner {
             None => None,
         };
         let run_loop = RunLoop::new(session.clone(), command, supervised, capture, socket, lock, stops);
-        Ok(run_loop.with_ask_hook(hook))
+        Ok(run_loop.with_ask_hook(hook).with_completion(completion))
     }
 
     /// Returns the variables by which a program finds its session and its owner.

@@ -30,6 +30,16 @@ pub struct Place {
     pub notices: Vec<String>,
     /// The command that prepares it, if it has one.
     pub set_up: Option<Arc<dyn SetUp>>,
+    /// The work that follows when the program has succeeded.
+    pub completion: Option<Arc<dyn Completion>>,
+}
+
+/// Work that follows the success of a program, before its session is completed.
+#[async_trait]
+pub trait Completion: fmt::Debug + Send + Sync {
+    /// Does the work, and returns a sentence about its result for the summary of the session. The end of the program is recorded
+    /// by then; if this process dies, the session is completed without the work.
+    async fn complete(&self, session: &Session) -> String;
 }
 
 /// The command that prepares a place, before the first program runs there.

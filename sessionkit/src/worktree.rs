@@ -20,6 +20,7 @@
 //! }
 //! ```
 
+mod auto_merge;
 mod error;
 mod set_up;
 
@@ -38,6 +39,7 @@ use session_runner::{Place, SetUp, Workplace, WorkplaceError};
 
 pub use self::error::SessionWorktreeError;
 
+use self::auto_merge::AutoMerge;
 use self::error::chain;
 use self::set_up::WorktreeSetUp;
 
@@ -269,7 +271,11 @@ impl WorktreeWorkplace {
             (None, Some(mark)) => self.join(&worktrees, session, mark).await?,
             (None, None) => create(&worktrees, session, config, stored.planned_worktree).await?,
         };
-        place(&worktrees, &worktree, config, notices)
+        let mut place = place(&worktrees, &worktree, config, notices)?;
+        if session.config().options.auto_merge {
+            place.completion = Some(Arc::new(AutoMerge::new(Arc::clone(&self.manager), worktrees, worktree)));
+        }
+        Ok(place)
     }
 
     /// Finds the worktree in which the session ran before.
@@ -435,7 +441,7 @@ fn place(
         notices.push(format!("prepares it: {}", set_up.command()));
     }
     let set_up = set_up.map(|set_up| Arc::new(set_up) as Arc<dyn SetUp>);
-    Ok(Place { directory, variables, notices, set_up })
+    Ok(Place { directory, variables, notices, set_up, completion: None })
 }
 
 fn is_inside(directory: &Path, root: &Path) -> bool {

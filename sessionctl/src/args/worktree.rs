@@ -31,6 +31,10 @@ pub(crate) struct WorktreeOptions {
     /// Approve the set-up of the repository's `.sessionctl.toml`, and the programs that its configuration names for git
     #[arg(long, requires = "worktree")]
     pub(crate) yes: bool,
+    /// Merge what was committed into the branch from which the worktree started, once the program has exited with 0, completely or
+    /// not at all; the result is in `show`
+    #[arg(long, requires = "worktree")]
+    pub(crate) auto_merge: bool,
     /// Directory inside the worktree in which the program runs
     #[arg(long = "in", value_name = "SUBDIR", requires = "worktree")]
     pub(crate) dir: Option<PathBuf>,

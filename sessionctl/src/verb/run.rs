@@ -216,6 +216,7 @@ async fn with_worktree(
         None => trees::plan(name.as_str(), &wanted).await?.slug,
     };
     let mut config = config.project_path(root).worktree(slug.as_str(), wanted);
+    config.options.auto_merge = options.auto_merge;
     config.name.get_or_insert_with(|| slug.to_string());
     Ok(config)
 }

@@ -541,6 +541,44 @@ fn a_worktree_is_merged_completely_or_not_at_all() {
 }
 
 #[test]
+fn a_successful_program_is_merged_on_request() {
+    let project = Project::new();
+    for role in ["name", "email"] {
+        project.git(&["config", &format!("user.{role}"), "a@b"]);
+    }
+    let run = |name: &str, script: &str| {
+        let worktree = format!("--worktree={name}");
+        project.ctl(&["run", &worktree, "--auto-merge", "--", "sh", "-c", script])
+    };
+    let result = |name: &str| project.ctl(&["show", name]).exits(0).stdout;
+    run("one", &commits("one")).exits(0);
+    assert!(project.repo().join("one").exists());
+    assert!(result("one").contains("merged into main as "), "{}", result("one"));
+    let kinds = project.kinds("one");
+    assert_eq!(kinds[kinds.len() - 2..], ["command_executed", "completed"]);
+
+    run("failed", &format!("{}; exit 3", commits("failed"))).exits(3);
+    assert!(!project.repo().join("failed").exists());
+    run("dirty", &format!("{}; echo u > untracked", commits("dirty"))).exits(0);
+    assert!(result("dirty").contains("not merged: ") && result("dirty").contains("1 untracked"));
+    assert!(!project.repo().join("dirty").exists() && project.tree("dirty/untracked").exists());
+    let conflict = "echo mine > README; git commit --quiet --all --message=mine
+        cd \"$SESSIONCTL_SOURCE\"; echo theirs > README; git commit --quiet --all --message=theirs";
+    run("conflict", conflict).exits(0);
+    assert!(
+        result("conflict").contains("not merged: 1 files conflict with main: README"),
+        "{}",
+        result("conflict")
+    );
+    assert_eq!(
+        (project.git(&["status", "--porcelain"]), project.fixture.show("conflict")["state"].clone()),
+        (String::new(), "completed".into())
+    );
+    run("nothing", "true").exits(0);
+    assert!(result("nothing").contains("nothing to merge into main"), "{}", result("nothing"));
+}
+
+#[test]
 fn merged_worktrees_are_removed_with_their_branches() {
     let project = Project::new();
     for name in ["squashed", "unmerged", "dirty", "running"] {
