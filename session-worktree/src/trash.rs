@@ -62,10 +62,36 @@ pub(crate) fn remove(
     caches: &[String],
     options: RemoveOptions,
 ) -> Result<RemovedWorktree> {
-    if worktree.is_lost() {
-        // What only its registration keeps is pinned as that of any other.
-        worktree.revive()?;
+    if !worktree.is_lost() {
+        return remove_present(repository, worktree, caches, options);
     }
+    check_lock(worktree)?;
+    // What only its registration keeps is pinned as that of any other.
+    worktree.revive()?;
+    let removed = remove_present(repository, worktree, caches, options);
+    if removed.is_err()
+        && let Err(error) = worktree.undo_revival()
+    {
+        tracing::warn!(path = %worktree.path.display(), %error, "an empty directory is left of a deleted worktree");
+    }
+    removed
+}
+
+/// Checks that no other tool and no person has locked a worktree.
+fn check_lock(worktree: &Worktree) -> Result<()> {
+    let own = lock_reason(worktree.session());
+    match worktree.registration.lock_reason()?.filter(|reason| *reason != own) {
+        Some(reason) => Err(WorktreeError::Locked { path: worktree.path.clone(), reason }),
+        None => Ok(()),
+    }
+}
+
+fn remove_present(
+    repository: &Repository,
+    worktree: &Worktree,
+    caches: &[String],
+    options: RemoveOptions,
+) -> Result<RemovedWorktree> {
     // It may have changed while the lock was waited for.
     let worktree = worktree.record().locate()?;
     if worktree.path.is_symlink() {
@@ -73,11 +99,7 @@ pub(crate) fn remove(
             "a link is in its place: move what it leads to there with `git worktree move`".to_owned();
         return Err(WorktreeError::Gone { path: worktree.path, reason });
     }
-    if let Some(reason) =
-        worktree.registration.lock_reason()?.filter(|reason| *reason != lock_reason(worktree.session()))
-    {
-        return Err(WorktreeError::Locked { path: worktree.path, reason });
-    }
+    check_lock(&worktree)?;
     let check_processes = || {
         let (processes, _) = processes::inside(&worktree.path);
         if processes.is_empty() || options.in_use {

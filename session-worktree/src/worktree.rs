@@ -144,6 +144,13 @@ impl Worktree {
         files::flush_parent(&link)
     }
 
+    /// Removes the directory that [`revive`](Self::revive) created.
+    pub(crate) fn undo_revival(&self) -> Result<()> {
+        let link = self.path.join(".git");
+        fs::remove_file(&link).context("remove", &link)?;
+        fs::remove_dir(&self.path).context("remove", &self.path)
+    }
+
     /// Returns the branch that it started from, if it started from one.
     #[must_use]
     pub fn base_branch(&self) -> Option<&str> {

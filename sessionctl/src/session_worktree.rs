@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use sessionkit::backend::blocking;
-use sessionkit::log::PersistedSession;
+use sessionkit::log::{PersistedSession, WorktreeConfig};
 use sessionkit::worktree::{
-    self, EntryState, SessionWorktreeError, TrashEntry, Worktree, WorktreeError, Worktrees,
+    self, EntryState, RecordedWorktree, SessionWorktreeError, TrashEntry, Worktree, WorktreeError, Worktrees,
 };
 use sessionkit::{Head, SessionManager};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::error::{Failure, Result};
 use crate::render::{local_time, size};
@@ -121,6 +121,11 @@ pub(crate) enum Disk {
 #[derive(Debug, Default)]
 pub(crate) struct WorktreeStates(BTreeMap<String, WorktreeState>);
 
+/// Worktrees of one repository, by their marks, with the commits at which they started.
+type Wanted = BTreeMap<String, (RecordedWorktree, String)>;
+/// A worktree that is in its place, with its repository and the commit at which it started.
+type Present = (String, Worktrees, Worktree, String);
+
 impl WorktreeStates {
     /// Reads the states of the worktrees of these sessions, several at a time. None is begun after `BUDGET`: a list is for a look,
     /// and a large repository takes seconds.
@@ -128,33 +133,31 @@ impl WorktreeStates {
         const BUDGET: Duration = Duration::from_secs(2);
         const CONCURRENT: usize = 4;
         let begin = Instant::now();
-        let (mut states, mut reads) = (BTreeMap::new(), JoinSet::new());
-        let mut keep = |read: Option<Result<(String, Option<WorktreeState>), JoinError>>| {
-            if let Some(Ok((mark, Some(state)))) = read {
-                states.insert(mark, state);
-            }
-        };
-        let mut seen = BTreeSet::new();
-        for head in heads {
-            let Some(mark) = head.place.as_ref().and_then(|place| place.mark.clone()) else { continue };
-            if !seen.insert(mark.clone()) {
-                continue;
-            }
+        let (mut states, mut present) = (BTreeMap::new(), Vec::new());
+        for (config, wanted) in wanted(manager, heads).await {
+            let (found, others) = blocking(move || sort(config, &wanted)).await;
+            present.extend(found);
+            states.extend(others);
+        }
+        let mut reads = JoinSet::new();
+        for (mark, worktrees, worktree, base) in present {
             if reads.len() == CONCURRENT {
-                keep(reads.join_next().await);
+                states.extend(reads.join_next().await.and_then(Result::ok));
             }
             if begin.elapsed() >= BUDGET {
                 let unread =
                     WorktreeState { state: "unread", changes: "…".to_owned(), ..WorktreeState::default() };
-                keep(Some(Ok((mark, Some(unread)))));
+                states.insert(mark, unread);
                 continue;
             }
-            if let Ok(stored) = manager.restore_session(head.id).await {
-                reads.spawn(async move { (mark, state(&stored, Disk::Skip).await) });
-            }
+            reads.spawn(blocking(move || {
+                let read = worktrees.status(&worktree, Some(&base));
+                let read = read.map(|status| WorktreeState::present(&worktree, &status, true, None));
+                (mark, read.unwrap_or_else(|error| WorktreeState::failed(&error)))
+            }));
         }
         while let Some(read) = reads.join_next().await {
-            keep(Some(read));
+            states.extend(read.ok());
         }
         Self(states)
     }
@@ -172,4 +175,47 @@ impl WorktreeStates {
     pub(crate) fn has_unread(&self) -> bool {
         self.0.values().any(|state| state.state == "unread")
     }
+}
+
+/// Returns the worktrees of sessions, by their repositories.
+async fn wanted(
+    manager: &dyn SessionManager,
+    heads: impl Iterator<Item = &Head>,
+) -> Vec<(WorktreeConfig, Wanted)> {
+    let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    for head in heads {
+        let Some(mark) = head.place.as_ref().and_then(|place| place.mark.clone()) else { continue };
+        if seen.insert(mark.clone())
+            && let Ok(stored) = manager.restore_session(head.id).await
+            && let (Some(config), Some(made)) = (stored.config.worktree, stored.worktree)
+        {
+            let key = (config.repository.clone(), config.programs.clone());
+            let (_, wanted) = found.entry(key).or_insert_with(|| (config, Wanted::new()));
+            wanted.insert(mark, (worktree::recorded(&made), made.plan.base));
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Separates the worktrees of a repository that are in their place from the states of the others. Runs no git for a worktree.
+fn sort(config: WorktreeConfig, wanted: &Wanted) -> (Vec<Present>, BTreeMap<String, WorktreeState>) {
+    let (mut present, mut others) = (Vec::new(), BTreeMap::new());
+    let opened = Worktrees::new(config.repository);
+    let opened = opened.map(|worktrees| worktrees.approve(config.programs.unwrap_or_default()));
+    let trash = opened.as_ref().ok().and_then(|worktrees| worktrees.trash().ok()).unwrap_or_default();
+    for (mark, (recorded, base)) in wanted {
+        let state = match (recorded.locate(), &opened) {
+            (Ok(worktree), Ok(worktrees)) => {
+                present.push((mark.clone(), worktrees.clone(), worktree, base.clone()));
+                continue;
+            }
+            (Ok(_), Err(error)) => WorktreeState::failed(error),
+            (Err(error), _) => match trash.iter().rfind(|entry| entry.mark == *mark) {
+                Some(entry) => WorktreeState::in_trash(entry),
+                None => WorktreeState::failed(&error),
+            },
+        };
+        others.insert(mark.clone(), state);
+    }
+    (present, others)
 }

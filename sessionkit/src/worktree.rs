@@ -22,6 +22,8 @@
 
 mod auto_merge;
 mod error;
+mod merge;
+mod occupancy;
 mod set_up;
 
 use std::path::{Path, PathBuf};
@@ -32,15 +34,18 @@ use session_core::backend::blocking;
 use session_core::chrono::DateTime;
 use session_core::text::is_unsafe_char;
 use session_core::{
-    ErrorCode, ExecutionMode, PersistedSession, Session, SessionError, SessionEvent, SessionFilter,
-    SessionId, SessionManager, SessionWorktree, Timestamp, WorktreeConfig, WorktreePlan,
+    ErrorCode, ExecutionMode, PersistedSession, Session, SessionEvent, SessionId, SessionManager,
+    SessionWorktree, Timestamp, WorktreeConfig, WorktreePlan,
 };
 use session_runner::{Place, SetUp, Workplace, WorkplaceError};
 
 pub use self::error::SessionWorktreeError;
+pub use self::merge::merge;
+pub use self::occupancy::sessions_of;
 
 use self::auto_merge::AutoMerge;
 use self::error::chain;
+use self::occupancy::{live_session, lock};
 use self::set_up::WorktreeSetUp;
 
 pub use session_worktree::{
@@ -125,29 +130,6 @@ pub async fn remove(
     Ok(blocking(move || worktrees.remove_locked(&lock, &worktree, options)).await?)
 }
 
-/// Merges what is committed in the worktree of a session into another branch.
-///
-/// # Errors
-/// [`WorktreeError::Occupied`] if a session works in the worktree that has that branch checked out; those of
-/// [`Worktrees::merge`].
-pub async fn merge(
-    manager: &dyn SessionManager,
-    worktrees: &Worktrees,
-    worktree: &Worktree,
-    options: &MergeOptions,
-) -> Result<Merge> {
-    let lock = lock(worktrees).await?;
-    let (worktrees, worktree, options) = (worktrees.clone(), worktree.clone(), options.clone());
-    let (known, of, wanted) = (worktrees.clone(), worktree.clone(), options.clone());
-    if let Some(path) = blocking(move || known.merge_target(&of, &wanted)).await?
-        && let Ok(other) = Worktree::at(&path)
-        && let Some(session) = live_session(manager, &other.record().mark, None).await?
-    {
-        return Err(WorktreeError::Occupied { path, session }.into());
-    }
-    Ok(blocking(move || worktrees.merge_locked(&lock, &worktree, &options)).await?)
-}
-
 /// Checks that the worktree of a session could be removed now.
 ///
 /// # Errors
@@ -186,48 +168,6 @@ pub async fn recover_creation(
         Ok((recovered != RecoveredCreation::Nothing).then_some(recovered))
     })
     .await
-}
-
-/// Returns the sessions of a store whose log names the worktree with this mark.
-///
-/// # Errors
-/// Failures of the storage.
-pub async fn sessions_of(
-    manager: &dyn SessionManager,
-    mark: &str,
-) -> Result<Vec<session_core::Head>, SessionError> {
-    let mut heads = manager.list_sessions(SessionFilter::all()).await?.heads;
-    heads.retain(|head| names(head, mark));
-    Ok(heads)
-}
-
-fn names(head: &session_core::Head, mark: &str) -> bool {
-    head.place.as_ref().is_some_and(|place| place.mark.as_deref() == Some(mark))
-}
-
-/// Returns a session that works in the worktree with this mark, or may do so.
-async fn live_session(
-    manager: &dyn SessionManager,
-    mark: &str,
-    except: Option<SessionId>,
-) -> Result<Option<SessionId>, SessionError> {
-    use session_core::Liveness;
-
-    for head in manager.list_active_sessions().await?.heads {
-        if !names(&head, mark) || Some(head.id) == except {
-            continue;
-        }
-        match manager.liveness(head.id).await? {
-            Some(Liveness::Dead { .. }) | None => {}
-            Some(_) => return Ok(Some(head.id)),
-        }
-    }
-    Ok(None)
-}
-
-async fn lock(worktrees: &Worktrees) -> Result<RepositoryLock, WorktreeError> {
-    let worktrees = worktrees.clone();
-    blocking(move || worktrees.lock()).await
 }
 
 /// Gives each session with a [`WorktreeConfig`] its worktree, before its program starts.

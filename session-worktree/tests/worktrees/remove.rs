@@ -104,6 +104,30 @@ fn the_rest_of_a_deleted_directory_can_be_removed() {
     }
 }
 
+#[test]
+fn a_refused_removal_of_a_deleted_directory_creates_nothing() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let path = worktree.path();
+    write(&path.join("README"), "only staged\n");
+    git(path, &["add", "README"]);
+    let staged = git(path, &["rev-parse", ":README"]);
+    fs::remove_dir_all(path).unwrap();
+    // A blob that the index names is missing: nothing can be pinned.
+    let (start, rest) = staged.split_at(2);
+    let object = fixture.repo().join(".git/objects").join(start).join(rest);
+    let kept = fs::read(&object).unwrap();
+    fs::remove_file(&object).unwrap();
+    let error = worktrees.remove(&worktree, RemoveOptions::new()).unwrap_err();
+    assert!(matches!(error, WorktreeError::CannotPin { .. }), "{error:?}");
+    assert!(!path.exists());
+    write(&object, kept);
+    fixture.git(&["worktree", "unlock", path.to_str().unwrap()]);
+    fixture.git(&["worktree", "lock", "--reason=theirs", path.to_str().unwrap()]);
+    let error = worktrees.remove(&worktree, RemoveOptions::new()).unwrap_err();
+    assert!(matches!(error, WorktreeError::Locked { .. }) && !path.exists(), "{error:?}");
+}
+
 fn staged_ids(worktree: &Worktree) -> String {
     git(worktree.git_dir(), &["--work-tree=/", "ls-files", "--stage"])
 }

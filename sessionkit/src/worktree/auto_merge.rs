@@ -8,7 +8,7 @@ use session_runner::Completion;
 use session_worktree::{Merge, MergeOptions, MergeOutcome, Worktree, Worktrees};
 
 use super::error::chain;
-use super::merge;
+use super::merge::merge;
 
 /// Conflicting paths that a summary names.
 const NAMED: usize = 10;
