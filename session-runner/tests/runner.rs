@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -402,27 +405,49 @@ async fn dropping_the_handle_ends_the_tree_and_releases_ownership() {
     assert_eq!(attempts, [1, 2]);
 }
 
-/// Regression: the program ran on for a moment, and its session had an owner for as long as this process lived.
+/// Polls a future this often, each time once it is woken; `None` if it is not complete by then.
+async fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) -> Option<F::Output> {
+    let mut polls = 0;
+    poll_fn(|context| {
+        polls += 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polls == times => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Regression: the program ran on for a moment, and its session had an owner for as long as this process lived. A start is abandoned
+/// at each point at which it waits.
 #[tokio::test]
 async fn an_abandoned_start_ends_the_program_and_releases_the_session() {
-    let fixture = Fixture::new().await;
-    let id = fixture.runner.create(SessionConfig::new("run"), &sh("sleep 60")).await.unwrap();
-    let session = fixture.manager.start_session(id).await.unwrap();
-    let permit = fixture.runner.permit(session).await.unwrap();
-    {
-        let mut start = std::pin::pin!(fixture.runner.run_with(permit, sh("sleep 60")));
-        tokio::select! {
-            biased;
-            _ = &mut start => panic!("started in one step"),
-            () = tokio::task::yield_now() => {}
+    for polls in 1..100 {
+        let fixture = Fixture::new().await;
+        let id = fixture.runner.create(SessionConfig::new("run"), &sh("sleep 60")).await.unwrap();
+        let session = fixture.manager.start_session(id).await.unwrap();
+        let permit = fixture.runner.permit(session).await.unwrap();
+        let started = {
+            let start = std::pin::pin!(fixture.runner.run_with(permit, sh("sleep 60")));
+            poll_times(start, polls).await
+        };
+        if let Some(started) = started {
+            drop(started);
+            assert!(polls > 1, "started in one step");
+            return;
         }
+        eventually("the session has no owner", async || {
+            fixture.manager.get_head(id).await.unwrap().lifecycle.owner.is_none()
+        })
+        .await;
+        assert_eq!(fixture.event_kinds(id).await, ["created", "started", "interrupted"], "{polls}");
+        assert!(
+            fixture.locks.session_lock(id).try_acquire().unwrap().is_some(),
+            "{polls}: a process is left"
+        );
     }
-    eventually("the session has no owner", async || {
-        fixture.manager.get_head(id).await.unwrap().lifecycle.owner.is_none()
-    })
-    .await;
-    assert_eq!(fixture.event_kinds(id).await, ["created", "started", "interrupted"]);
-    assert!(fixture.locks.session_lock(id).try_acquire().unwrap().is_some(), "no process is left");
+    panic!("it never started");
 }
 
 #[tokio::test]

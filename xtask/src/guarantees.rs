@@ -77,6 +77,9 @@ struct LawResults {
     laws: BTreeMap<String, Option<String>>,
 }
 
+/// The results of proofs that no run of this command repeats.
+const TRIALS: &str = include_str!("guarantees/trials.md");
+
 pub(crate) const COMMAND: Subcommand = Subcommand {
     name: "guarantees",
     usage: "[--check]",
@@ -155,6 +158,7 @@ fn page() -> Result<String, Box<dyn Error>> {
     for (number, reason) in (1..).zip(&reasons) {
         writeln!(page, "{number}. {reason}")?;
     }
+    page.push_str(TRIALS);
     Ok(page)
 }
 

@@ -40,7 +40,7 @@ impl FileOutput {
         self.root.join(id.to_string()).join("output")
     }
 
-    fn open(&self, id: SessionId, access: Access) -> Result<Option<Folder>, OutputError> {
+    pub(super) fn open(&self, id: SessionId, access: Access) -> Result<Option<Folder>, OutputError> {
         match Folder::open(&self.root, id, access, !self.existing_folders_only) {
             Ok(folder) => Ok(Some(folder)),
             Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Read => Ok(None),

@@ -390,6 +390,25 @@ fn a_concurrent_reader_sees_only_prefixes() {
     });
 }
 
+/// A stream whose first bytes are written while another one is read was skipped: a follower missed them.
+#[test]
+fn bytes_written_between_two_chunks_are_read() {
+    let fixture = Fixture::new();
+    let mut writer = fixture.writer();
+    writer.append(Stdout, 1, at(0), b"one ").unwrap();
+    let folder = fixture.output.open(fixture.id, folder::Access::Read).unwrap().unwrap();
+    let mut merge = merge::Merge::open(&folder, 0).unwrap();
+    // Its file does not exist yet.
+    writer.append(Stderr, 1, at(1), b"two ").unwrap();
+    writer.append(Stdout, 1, at(5_000), b"three").unwrap();
+    let mut read = Vec::new();
+    while let Some(chunk) = merge.next().unwrap() {
+        assert_eq!(chunk.offset, read.len() as u64);
+        read.extend(chunk.bytes);
+    }
+    assert_eq!(String::from_utf8(read).unwrap(), "one two three");
+}
+
 /// Limits that tests reach: the first 100 KiB, of each attempt 10 KiB, and the last 64 KiB.
 const SMALL: OutputLimits = OutputLimits::small(100 * 1024, 10 * 1024, 64 * 1024);
 
