@@ -2,7 +2,7 @@
 //! git's garbage collection.
 //!
 //! The bytes of files are written as they are on the disk, without any filter of git, in one pack: an object that git
-//! would consider unused for a moment could be pruned by another process. Everything is read back afterwards.
+//! would consider unused for a moment could be pruned by another process. Afterwards, all that the pin keeps is packed once more, and read back.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -137,7 +137,7 @@ impl<'a> Attempt<'a> {
         Ok(Self { repository, worktree, scan, commits, others, staged })
     }
 
-    /// Writes the pin and reads it back.
+    /// Writes the pin, and makes sure that it lasts.
     fn write(&self) -> Result<Pin> {
         let name = self.free_name()?;
         let plan = self.plan();
@@ -159,7 +159,7 @@ impl<'a> Attempt<'a> {
             })
             .run()?;
         let commit = self.repository.ref_target(&name)?.ok_or_else(|| self.failed("git wrote no pin"))?;
-        self.read_back(&commit)?;
+        self.secure(&commit)?;
         Ok(Pin { name, commit, files, unkept, unkept_paths })
     }
 
@@ -228,12 +228,14 @@ impl<'a> Attempt<'a> {
         Ok(out)
     }
 
-    /// Reads every object that the pin alone may keep.
-    fn read_back(&self, commit: &str) -> Result<()> {
-        let mut listed = vec![format!("{commit}^{{tree}}")];
-        listed.extend(self.commits.iter().cloned());
+    /// Packs every object that the pin alone may keep, and reads it back.
+    ///
+    /// A garbage collection that listed refs before the pin and worktrees after the removal sees none of these objects as used.
+    /// It deletes only loose objects, and packs that were there before it listed refs: a pack that is newer than the pin outlives it.
+    fn secure(&self, commit: &str) -> Result<()> {
         let mut input = Vec::new();
-        for object in &listed {
+        line(&mut input, &format!("{commit}^{{tree}}"));
+        for object in &self.commits {
             line(&mut input, object);
         }
         // Trees and blobs of the pin, and of the commits that no ref and no other reflog keeps.
@@ -242,27 +244,19 @@ impl<'a> Attempt<'a> {
         let args = ["rev-list", "--objects", promised, "--no-object-names", "--stdin"];
         let kept = ["--not", "--branches", "--tags", "--remotes"];
         let call = self.repository.call("read a pin back").args(args).args(kept).offline();
-        let output = call.input(input).run()?;
-        let objects: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap_or_default().lines().collect();
-        if let Some(missing) = objects.iter().find_map(|object| object.strip_prefix('?')) {
+        let listed = call.input(input).run()?.stdout;
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        if let Some(missing) = listed.lines().find_map(|object| object.strip_prefix('?')) {
             return Err(self.failed(format!("object {missing} is missing: another process has pruned it")));
         }
-        let mut input = Vec::new();
-        for object in &objects {
-            line(&mut input, object);
-        }
-        if input.is_empty() {
-            return Ok(());
-        }
+        let objects = format!("{commit}\n{listed}").into_bytes();
+        let pack = self.repository.common_dir().join("objects/pack/pack");
+        let call = self.repository.call("pack a pin").settings(["core.fsync=all", "core.fsyncMethod=fsync"]);
+        let call = call.args(["pack-objects", "--quiet", "--window=0"]).arg(pack).offline();
+        call.input(objects.clone()).run()?;
         // Fails for one that cannot be decompressed.
-        self.repository
-            .call("read a pin back")
-            .args(["cat-file", "--batch", "--buffer"])
-            .offline()
-            .input(input)
-            .silent()
-            .run()
-            .map(drop)
+        let call = self.repository.call("read a pin back").args(["cat-file", "--batch", "--buffer"]);
+        call.offline().input(objects).silent().run().map(drop)
     }
 }
 

@@ -78,7 +78,7 @@ struct LawResults {
 }
 
 /// The results of proofs that no run of this command repeats.
-const TRIALS: &str = include_str!("guarantees/trials.md");
+const TRIALS: &str = include_str!("guarantees/trials.txt");
 
 pub(crate) const COMMAND: Subcommand = Subcommand {
     name: "guarantees",

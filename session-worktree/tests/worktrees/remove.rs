@@ -1,8 +1,9 @@
 //! Removal and restoration: nothing is lost, whatever the state of the worktree.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use session_worktree::{
@@ -61,6 +62,57 @@ fn a_removed_worktree_comes_back_byte_for_byte() {
     assert!(worktrees.trash().unwrap().is_empty());
     // It can be removed again.
     worktrees.remove(&restored, RemoveOptions::new()).unwrap();
+}
+
+/// Deletes what a garbage collection deletes that listed refs and packs before a pin, and worktrees after the removal: each loose
+/// object that no ref of before reaches, and the pack that was written before the ref of the pin.
+fn collect_as_of(fixture: &Fixture, reachable: &str, packs: &BTreeSet<PathBuf>) {
+    let objects = fixture.repo().join(".git/objects");
+    for (path, _) in content(&objects) {
+        let name = path.to_string_lossy().replace('/', "");
+        let is_loose = name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_loose && !reachable.contains(&name) {
+            fs::remove_file(objects.join(path)).unwrap();
+        }
+    }
+    let mut new: Vec<PathBuf> = packs_of(fixture).difference(packs).cloned().collect();
+    // The second one has all of the first one, and more.
+    new.sort_by_key(|path| path.metadata().unwrap().len());
+    for extension in ["pack", "idx", "rev"] {
+        let _ = fs::remove_file(new[0].with_extension(extension));
+    }
+}
+
+fn packs_of(fixture: &Fixture) -> BTreeSet<PathBuf> {
+    let folder = fixture.repo().join(".git/objects/pack");
+    let packs = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    packs.filter(|path| path.extension().is_some_and(|extension| extension == "pack")).collect()
+}
+
+/// A tree that only the index remembered was gone after one of 600 concurrent garbage collections.
+#[test]
+fn a_garbage_collection_begun_before_a_removal_loses_nothing() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let path = worktree.path();
+    work(&worktree);
+    write(&path.join("sub/deep/file"), "only in a tree that the index remembers\n");
+    git(path, &["add", "sub"]);
+    git(path, &["write-tree"]);
+    let (before, index, reflog) = (content(path), staged(path), git(path, &["reflog"]));
+    let commits: Vec<String> = git(path, &["reflog", "--format=%H"]).lines().map(str::to_owned).collect();
+    let (reachable, packs) = (fixture.git(&["rev-list", "--objects", "--all"]), packs_of(&fixture));
+    let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
+    collect_as_of(&fixture, &reachable, &packs);
+    fixture.git(&["fsck", "--full", "--strict", "--no-dangling"]);
+    let restored = worktrees.restore(&entry.id, None).unwrap();
+    let path = restored.path();
+    assert_eq!((content(path), staged(path), git(path, &["reflog"])), (before, index, reflog));
+    for commit in commits {
+        git(path, &["rev-list", "--objects", &commit]);
+    }
+    git(path, &["commit", "--quiet", "--message=from the index"]);
+    fixture.git(&["fsck", "--full", "--strict", "--no-dangling"]);
 }
 
 /// Deletes a worktree by other means than ours.
