@@ -2,7 +2,8 @@
 //! git's garbage collection.
 //!
 //! The bytes of files are written as they are on the disk, without any filter of git, in one pack: an object that git
-//! would consider unused for a moment could be pruned by another process. Afterwards, all that the pin keeps is packed once more, and read back.
+//! would consider unused for a moment could be pruned by another process. Afterwards, all that the pin keeps is packed
+//! once more, and read back.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};

@@ -78,8 +78,9 @@ fn collect_as_of(fixture: &Fixture, reachable: &str, packs: &BTreeSet<PathBuf>) 
     let mut new: Vec<PathBuf> = packs_of(fixture).difference(packs).cloned().collect();
     // The second one has all of the first one, and more.
     new.sort_by_key(|path| path.metadata().unwrap().len());
+    let first = new.first().expect("a pin is a pack");
     for extension in ["pack", "idx", "rev"] {
-        let _ = fs::remove_file(new[0].with_extension(extension));
+        let _ = fs::remove_file(first.with_extension(extension));
     }
 }
 
