@@ -63,30 +63,29 @@ pub(crate) fn types(repository: &Repository, objects: &BTreeSet<String>) -> Resu
         .collect())
 }
 
-/// Returns those of these trees that are complete. Git computes one that is missing again, and what is incomplete was so before.
-pub(crate) fn complete(repository: &Repository, mut trees: Vec<String>) -> Result<Vec<String>> {
+/// Returns those of these commits or trees of which every object exists. What is incomplete was so before.
+pub(crate) fn complete(repository: &Repository, mut objects: Vec<String>) -> Result<Vec<String>> {
     // Nearly always all are, so that one call of git is enough for any number.
-    if trees.is_empty() || are_complete(repository, &trees)? {
-        return Ok(trees);
+    if objects.is_empty() || are_complete(repository, &objects)? {
+        return Ok(objects);
     }
     let mut failed = None;
-    trees.retain(|tree| {
-        are_complete(repository, std::slice::from_ref(tree)).unwrap_or_else(|error| {
+    objects.retain(|object| {
+        are_complete(repository, std::slice::from_ref(object)).unwrap_or_else(|error| {
             failed.get_or_insert(error);
             false
         })
     });
-    failed.map_or(Ok(trees), Err)
+    failed.map_or(Ok(objects), Err)
 }
 
-/// Returns `true` if git has every object of these trees.
-fn are_complete(repository: &Repository, trees: &[String]) -> Result<bool> {
-    let mut input = Vec::new();
-    for tree in trees {
-        input.extend_from_slice(format!("{tree}\n").as_bytes());
-    }
-    let args = ["rev-list", "--objects", "--missing=print", "--no-object-names", "--stdin"];
-    let output = repository.call("read trees").args(args).offline().input(input).output()?;
+/// Returns `true` if git has every object of these commits or trees, but for what branches have, and what a remote has promised.
+fn are_complete(repository: &Repository, objects: &[String]) -> Result<bool> {
+    let input = objects.iter().flat_map(|object| [object.as_bytes(), b"\n"].concat()).collect();
+    let promised = if repository.is_partial()? { "--exclude-promisor-objects" } else { "--missing=print" };
+    let args = ["rev-list", "--objects", promised, "--no-object-names", "--stdin"];
+    let kept = ["--not", "--branches", "--tags", "--remotes"];
+    let output = repository.call("read objects").args(args).args(kept).offline().input(input).output()?;
     let is_missing = |line: &[u8]| line.starts_with(b"?");
     Ok(output.code == Some(0) && !output.stdout.split(|byte| *byte == b'\n').any(is_missing))
 }

@@ -106,19 +106,23 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     fn new(repository: &'a Repository, worktree: &'a Worktree, scan: &'a Scan) -> Result<Self> {
         let named = objects::named_objects(&worktree.registration)?;
-        let (mut commits, mut others) = (Vec::new(), Vec::new());
+        let (mut commits, mut trees, mut others) = (Vec::new(), Vec::new(), Vec::new());
         let head = head(repository, worktree)?;
         for (object, kind) in objects::types(repository, &named)? {
             match kind.as_str() {
                 "commit" if Some(&object) == head.as_ref() => {}
                 "commit" => commits.push(object),
+                "tree" => trees.push(object),
                 // Gone before: it is not ours to lose.
                 "missing" => {}
                 _ => others.push((object, kind)),
             }
         }
+        // Git itself does not keep what only `ORIG_HEAD`, `AUTO_MERGE` and their like name: half of it may be gone.
+        let mut commits = objects::complete(repository, commits)?;
         let index = files::read_whole(&worktree.registration.dir.join("index"))?.unwrap_or_default();
-        for tree in objects::complete(repository, cache_tree::remembered(&index))? {
+        trees.extend(cache_tree::remembered(&index));
+        for tree in objects::complete(repository, trees)? {
             others.push((tree, "tree".to_owned()));
         }
         // First, so that it is the first parent.
@@ -160,7 +164,11 @@ impl<'a> Attempt<'a> {
             })
             .run()?;
         let commit = self.repository.ref_target(&name)?.ok_or_else(|| self.failed("git wrote no pin"))?;
-        self.secure(&commit)?;
+        if let Err(error) = self.secure(&commit) {
+            // A ref with missing objects would end each garbage collection.
+            self.repository.call("remove a pin").args(["update-ref", "-d", &name, &commit]).run()?;
+            return Err(error);
+        }
         Ok(Pin { name, commit, files, unkept, unkept_paths })
     }
 
@@ -259,6 +267,23 @@ impl<'a> Attempt<'a> {
         let call = self.repository.call("read a pin back").args(["cat-file", "--batch", "--buffer"]);
         call.offline().input(objects).silent().run().map(drop)
     }
+}
+
+/// Removes the last pin of each worktree that is in its place, if objects of it are missing: its process was killed before it found
+/// that.
+pub(crate) fn remove_incomplete(repository: &Repository, worktrees: &[Worktree]) -> Result<()> {
+    for worktree in worktrees {
+        let names =
+            ["--sort=-version:refname".to_owned(), "--count=1".to_owned(), folder(worktree.session())];
+        let format = "--format=%(objectname) %(refname)";
+        let last = repository.call("list pins").args(["for-each-ref", format]).args(names).run()?;
+        let last = String::from_utf8_lossy(last.line()).into_owned();
+        let Some((commit, name)) = last.split_once(' ') else { continue };
+        if objects::complete(repository, vec![commit.to_owned()])?.is_empty() {
+            repository.call("remove a pin").args(["update-ref", "-d", name, commit]).run()?;
+        }
+    }
+    Ok(())
 }
 
 /// The files of a worktree by what is kept.

@@ -402,6 +402,8 @@ impl Worktrees {
     /// # Errors
     /// Those of the system; it can be called again.
     pub fn recover(&self) -> Result<Vec<RecoveredEntry>> {
-        trash::recover(&self.repository)
+        let recovered = trash::recover(&self.repository)?;
+        pin::remove_incomplete(&self.repository, &self.list()?)?;
+        Ok(recovered)
     }
 }

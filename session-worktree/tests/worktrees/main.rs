@@ -6,6 +6,7 @@ mod create;
 #[path = "../support/fixture.rs"]
 mod fixture;
 mod hostile;
+mod meanwhile;
 mod merge;
 mod merged;
 mod remove;

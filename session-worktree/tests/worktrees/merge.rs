@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use session_worktree::{Git, MergeOptions, MergeOutcome, MergeStrategy, Worktree, WorktreeError, Worktrees};
 
 use crate::fixture::{Fixture, content, git, write};
+use crate::meanwhile::git_after;
 
 /// A repository whose user can commit, and a worktree with one commit that adds `mine`.
 fn start() -> (Fixture, Worktree) {
@@ -199,19 +200,6 @@ fn a_target_that_is_no_branch_is_refused() {
     }
 }
 
-/// Installs a git that runs a script once, before the first call of this kind.
-fn meanwhile(fixture: &Fixture, call: &str, script: &str) -> PathBuf {
-    let (program, done) = (fixture.folder.path().join("git"), fixture.folder.path().join("done"));
-    let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *' {call} '*) [ -e {done} ] || {{ : >{done}; (unset GIT_DIR; cd {repo} && {script}) >/dev/null; }};; esac\nexec git \"$@\"\n",
-        done = done.display(),
-        repo = fixture.repo().display(),
-    );
-    write(&program, script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    program
-}
-
 #[test]
 fn a_target_that_moves_meanwhile_is_merged_again() {
     for (into, call) in
@@ -226,7 +214,7 @@ fn a_target_that_moves_meanwhile_is_merged_again() {
         } else {
             "git update-ref refs/heads/next $(git commit-tree -p next -m moved next^{tree})"
         };
-        let program = meanwhile(&fixture, call, script);
+        let program = git_after(&fixture, call, script);
         let worktrees = Worktrees::with_git(&Git::new(program), fixture.repo()).unwrap();
         let result =
             merged(worktrees.merge(&worktree, &MergeOptions::new().into_branch(into)).unwrap().outcome);

@@ -11,6 +11,7 @@ use session_worktree::{
 };
 
 use crate::fixture::{Fixture, content, git, git_command, write};
+use crate::meanwhile::git_after;
 
 /// Leaves work of every kind in a worktree.
 fn work(worktree: &Worktree) {
@@ -114,6 +115,56 @@ fn a_garbage_collection_begun_before_a_removal_loses_nothing() {
     }
     git(path, &["commit", "--quiet", "--message=from the index"]);
     fixture.git(&["fsck", "--full", "--strict", "--no-dangling"]);
+}
+
+/// Git does not keep what `AUTO_MERGE` names. A pin of it that lost it to a garbage collection had its ref left, with missing objects.
+#[test]
+fn what_git_itself_does_not_keep_spoils_no_pin() {
+    for deletes_first in [true, false] {
+        let fixture = Fixture::new();
+        let worktree = fixture.create("fix");
+        let path = worktree.path();
+        write(&path.join("sub/file"), "in no commit\n");
+        git(path, &["add", "sub"]);
+        let tree = git(path, &["write-tree"]);
+        let inner = git(path, &["rev-parse", &format!("{tree}:sub")]);
+        git(path, &["reset", "--quiet", "--hard"]);
+        write(&worktree.git_dir().join("AUTO_MERGE"), format!("{tree}\n"));
+        let object = fixture.repo().join(".git/objects").join(&inner[..2]).join(&inner[2..]);
+        let worktrees = if deletes_first {
+            fs::remove_file(&object).unwrap();
+            fixture.worktrees()
+        } else {
+            let program = git_after(&fixture, "pack-objects", &format!("rm -f {}", object.display()));
+            Worktrees::with_git(&Git::new(program), fixture.repo()).unwrap()
+        };
+        let entry = worktrees.remove(&worktree, RemoveOptions::new()).unwrap().entry;
+        assert_eq!(worktrees.snapshots(worktree.session()).unwrap().len(), 1, "{deletes_first}");
+        fixture.git(&["fsck", "--full", "--strict", "--no-dangling"]);
+        worktrees.restore(&entry.id, None).unwrap();
+    }
+}
+
+/// A process that was killed between the ref of a pin and its reading back left a ref with missing objects.
+#[test]
+fn an_incomplete_pin_is_removed_by_the_recovery() {
+    let fixture = Fixture::new();
+    let (worktree, worktrees) = (fixture.create("fix"), fixture.worktrees());
+    let pin = worktrees.pin(&worktree).unwrap();
+    let broken = format!("refs/sessions/{}/2", worktree.session());
+    let blob = git(worktree.path(), &["hash-object", "-w", "README"]);
+    let tree = format!("100644 blob {blob}\ta\n");
+    let tree_file = fixture.folder.path().join("tree");
+    write(&tree_file, tree.replace(&blob[..4], "0000"));
+    let script = format!("git mktree --missing < {}", tree_file.display());
+    let made = Command::new("sh").args(["-c", &script]).current_dir(fixture.repo()).output().unwrap();
+    let tree = String::from_utf8(made.stdout).unwrap();
+    let commit = fixture.git(&["commit-tree", "-m", "broken", tree.trim()]);
+    fixture.git(&["update-ref", &broken, &commit]);
+    worktrees.recover().unwrap();
+    let left: Vec<u64> =
+        worktrees.snapshots(worktree.session()).unwrap().iter().map(|snapshot| snapshot.number).collect();
+    assert_eq!((left, pin.name.ends_with("/1")), (vec![1], true));
 }
 
 /// Deletes a worktree by other means than ours.
