@@ -586,7 +586,8 @@ fn merged_worktrees_are_removed_with_their_branches() {
     }
     for name in ["squashed", "dirty", "running"] {
         project.git(&["merge", "--quiet", "--squash", &format!("feature/{name}")]);
-        project.git(&["commit", "--quiet", &format!("--message={name}")]);
+        // With the same message, it would be the same commit if it was made in the same second.
+        project.git(&["commit", "--quiet", &format!("--message=squash of {name}")]);
     }
     fs::write(project.tree("dirty/untracked"), "").unwrap();
     let script = "sleep 1000";
