@@ -150,16 +150,14 @@ fn has_equal_patches(repository: &Repository, commit: &str, target: &str) -> Res
     if !list(commit, target, "--merges")?.is_empty() || own.len() > COMPARED || theirs.len() > COMPARED {
         return Ok(false);
     }
-    let theirs: BTreeSet<String> =
-        patches(repository, &theirs)?.into_iter().map(|(patch, _)| patch).collect();
-    Ok(patches(repository, &own)?.into_iter().all(|(patch, _)| theirs.contains(&patch)))
+    Ok(patches(repository, &own)?.is_subset(&patches(repository, &theirs)?))
 }
 
-/// Returns a hash of the patch of each commit, with the commit; none for one without a change. Blanks count, since they do in
+/// Returns a hash of the patch of each commit; none for one without a change. Blanks count, since they do in
 /// some languages, and no setting changes the patch.
-fn patches(repository: &Repository, commits: &[String]) -> Result<Vec<(String, String)>> {
+fn patches(repository: &Repository, commits: &[String]) -> Result<BTreeSet<String>> {
     if commits.is_empty() {
-        return Ok(Vec::new());
+        return Ok(BTreeSet::new());
     }
     let args = [
         "diff-tree",
@@ -188,9 +186,5 @@ fn patches(repository: &Repository, commits: &[String]) -> Result<Vec<(String, S
         repository.call("compare commits").args(args).offline().input((commits.join("\n") + "\n").into());
     let hashed = shown.pipe_into(repository.call("compare patches").args(["patch-id", "--verbatim"]))?;
     let text = String::from_utf8_lossy(&hashed.stdout).into_owned();
-    Ok(text
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .map(|(patch, commit)| (patch.to_owned(), commit.to_owned()))
-        .collect())
+    Ok(text.lines().filter_map(|line| line.split_once(' ')).map(|(patch, _)| patch.to_owned()).collect())
 }

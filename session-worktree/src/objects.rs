@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::{IoContext as _, Result};
 use crate::files;
+use crate::git::Output;
 use crate::registration::Registration;
 use crate::repository::Repository;
 use crate::worktree::Worktree;
@@ -81,13 +82,31 @@ pub(crate) fn complete(repository: &Repository, mut objects: Vec<String>) -> Res
 
 /// Returns `true` if git has every object of these commits or trees, but for what branches have, and what a remote has promised.
 fn are_complete(repository: &Repository, objects: &[String]) -> Result<bool> {
-    let input = objects.iter().flat_map(|object| [object.as_bytes(), b"\n"].concat()).collect();
     let promised = if repository.is_partial()? { "--exclude-promisor-objects" } else { "--missing=print" };
-    let args = ["rev-list", "--objects", promised, "--no-object-names", "--stdin"];
+    let output = list(repository, objects, promised)?;
+    Ok(output.code == Some(0) && !names_missing(&output))
+}
+
+/// Returns `true` if git says that an object of a commit is missing. If it cannot say that, nothing is known to be.
+pub(crate) fn is_missing_any(repository: &Repository, commit: &str) -> Result<bool> {
+    // Branches with missing commits are named, too, whatever the commit.
+    if repository.is_partial()? || names_missing(&list(repository, &[], "--missing=print")?) {
+        return Ok(false);
+    }
+    let output = list(repository, &[commit.to_owned()], "--missing=print")?;
+    Ok(output.code == Some(0) && names_missing(&output))
+}
+
+/// Lists the objects of commits or trees, without what branches have.
+fn list(repository: &Repository, objects: &[String], missing: &str) -> Result<Output> {
+    let input = objects.iter().flat_map(|object| [object.as_bytes(), b"\n"].concat()).collect();
+    let args = ["rev-list", "--objects", missing, "--no-object-names", "--stdin"];
     let kept = ["--not", "--branches", "--tags", "--remotes"];
-    let output = repository.call("read objects").args(args).args(kept).offline().input(input).output()?;
-    let is_missing = |line: &[u8]| line.starts_with(b"?");
-    Ok(output.code == Some(0) && !output.stdout.split(|byte| *byte == b'\n').any(is_missing))
+    repository.call("read objects").args(args).args(kept).offline().input(input).output()
+}
+
+fn names_missing(output: &Output) -> bool {
+    output.stdout.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"?"))
 }
 
 /// Returns the blobs of the index in all stages.

@@ -279,7 +279,7 @@ pub(crate) fn remove_incomplete(repository: &Repository, worktrees: &[Worktree])
         let last = repository.call("list pins").args(["for-each-ref", format]).args(names).run()?;
         let last = String::from_utf8_lossy(last.line()).into_owned();
         let Some((commit, name)) = last.split_once(' ') else { continue };
-        if objects::complete(repository, vec![commit.to_owned()])?.is_empty() {
+        if objects::is_missing_any(repository, commit)? {
             repository.call("remove a pin").args(["update-ref", "-d", name, commit]).run()?;
         }
     }

@@ -403,7 +403,11 @@ impl Worktrees {
     /// Those of the system; it can be called again.
     pub fn recover(&self) -> Result<Vec<RecoveredEntry>> {
         let recovered = trash::recover(&self.repository)?;
-        pin::remove_incomplete(&self.repository, &self.list()?)?;
+        if let Err(error) =
+            self.list().and_then(|worktrees| pin::remove_incomplete(&self.repository, &worktrees))
+        {
+            tracing::warn!(%error, "could not look for incomplete pins");
+        }
         Ok(recovered)
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sessionkit::text::visible;
+use sessionkit::worktree::Worktrees;
 use sessionkit::{ErrorCode, StoreUrl};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -96,9 +97,16 @@ pub(crate) fn approved_programs(root: &Path, settings: &str, yes: bool) -> Resul
     Ok(answer == Some(true))
 }
 
-/// Returns `true` if the programs in these settings of a repository were approved before.
-pub(crate) fn are_approved_programs(settings: &str) -> Result<bool> {
-    is_approved(&programs(settings))
+/// Lets git run the programs that only the repository's configuration names if this person has approved them before. What a log
+/// approves is for its owner: the log may be another person's. Blocks on git.
+pub(crate) fn with_approvals(worktrees: Worktrees) -> Worktrees {
+    match worktrees.unapproved_settings() {
+        // An approval that cannot be read is none.
+        Ok(settings) if !settings.is_empty() && is_approved(&programs(&settings)).unwrap_or(false) => {
+            worktrees.approve(settings)
+        }
+        Ok(_) | Err(_) => worktrees,
+    }
 }
 
 /// Returns the content of the approval of programs, which is no command of a set-up.

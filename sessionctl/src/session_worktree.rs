@@ -1,16 +1,18 @@
 //! The worktree of a session: where it is, and what would be lost with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sessionkit::backend::blocking;
-use sessionkit::log::{PersistedSession, WorktreeConfig};
+use sessionkit::log::PersistedSession;
 use sessionkit::worktree::{
     self, EntryState, RecordedWorktree, SessionWorktreeError, TrashEntry, Worktree, WorktreeError, Worktrees,
 };
 use sessionkit::{Head, SessionManager};
 use tokio::task::JoinSet;
 
+use crate::approval;
 use crate::error::{Failure, Result};
 use crate::render::{local_time, size};
 use crate::worktree_state::{WorktreeState, path_of};
@@ -65,11 +67,11 @@ pub(crate) fn not_joinable(error: SessionWorktreeError) -> Failure {
 /// Reads the state of a session's worktree; `None` if it has none.
 pub(crate) async fn state(stored: &PersistedSession, disk: Disk) -> Option<WorktreeState> {
     let (config, made) = stored.config.worktree.as_ref().zip(stored.worktree.as_ref())?;
-    let (config, recorded) = (config.clone(), worktree::recorded(made));
+    let (repository, recorded) = (config.repository.clone(), worktree::recorded(made));
     let base = made.plan.base.clone();
     let read = move || {
         let found = recorded.locate()?;
-        let worktrees = Worktrees::new(config.repository)?.approve(config.programs.unwrap_or_default());
+        let worktrees = approval::with_approvals(Worktrees::new(repository)?);
         let status = worktrees.status(&found, Some(&base))?;
         let bytes = matches!(disk, Disk::Measure).then(|| worktrees.disk_bytes(&found));
         Ok(WorktreeState::present(&found, &status, true, bytes))
@@ -134,8 +136,8 @@ impl WorktreeStates {
         const CONCURRENT: usize = 4;
         let begin = Instant::now();
         let (mut states, mut present) = (BTreeMap::new(), Vec::new());
-        for (config, wanted) in wanted(manager, heads).await {
-            let (found, others) = blocking(move || sort(config, &wanted)).await;
+        for (repository, wanted) in wanted(manager, heads).await {
+            let (found, others) = blocking(move || sort(&repository, &wanted)).await;
             present.extend(found);
             states.extend(others);
         }
@@ -181,7 +183,7 @@ impl WorktreeStates {
 async fn wanted(
     manager: &dyn SessionManager,
     heads: impl Iterator<Item = &Head>,
-) -> Vec<(WorktreeConfig, Wanted)> {
+) -> BTreeMap<PathBuf, Wanted> {
     let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
     for head in heads {
         let Some(mark) = head.place.as_ref().and_then(|place| place.mark.clone()) else { continue };
@@ -189,19 +191,17 @@ async fn wanted(
             && let Ok(stored) = manager.restore_session(head.id).await
             && let (Some(config), Some(made)) = (stored.config.worktree, stored.worktree)
         {
-            let key = (config.repository.clone(), config.programs.clone());
-            let (_, wanted) = found.entry(key).or_insert_with(|| (config, Wanted::new()));
+            let wanted: &mut Wanted = found.entry(config.repository).or_default();
             wanted.insert(mark, (worktree::recorded(&made), made.plan.base));
         }
     }
-    found.into_values().collect()
+    found
 }
 
 /// Separates the worktrees of a repository that are in their place from the states of the others. Runs no git for a worktree.
-fn sort(config: WorktreeConfig, wanted: &Wanted) -> (Vec<Present>, BTreeMap<String, WorktreeState>) {
+fn sort(repository: &Path, wanted: &Wanted) -> (Vec<Present>, BTreeMap<String, WorktreeState>) {
     let (mut present, mut others) = (Vec::new(), BTreeMap::new());
-    let opened = Worktrees::new(config.repository);
-    let opened = opened.map(|worktrees| worktrees.approve(config.programs.unwrap_or_default()));
+    let opened = Worktrees::new(repository).map(approval::with_approvals);
     let trash = opened.as_ref().ok().and_then(|worktrees| worktrees.trash().ok()).unwrap_or_default();
     for (mark, (recorded, base)) in wanted {
         let state = match (recorded.locate(), &opened) {

@@ -102,13 +102,13 @@ pub fn recorded(worktree: &SessionWorktree) -> RecordedWorktree {
     RecordedWorktree::new(&worktree.plan.path, &worktree.git_dir, &worktree.mark)
 }
 
-/// Opens the repository of a session's worktree.
+/// Opens the repository of a session's worktree. The programs that its log approves are not run: the log may be another person's.
 ///
 /// # Errors
 /// [`WorktreeError::NotARepository`]; git that is missing or too old.
 pub async fn repository(config: &WorktreeConfig) -> Result<Worktrees, WorktreeError> {
-    let (repository, programs) = (config.repository.clone(), config.programs.clone().unwrap_or_default());
-    blocking(move || Ok(Worktrees::new(repository)?.approve(programs))).await
+    let repository = config.repository.clone();
+    blocking(move || Worktrees::new(repository)).await
 }
 
 /// Moves the worktree of a session into the trash, once no session works in it.
@@ -205,7 +205,8 @@ impl WorktreeWorkplace {
 
     async fn enter(&self, session: &Session, config: &WorktreeConfig) -> Result<Place> {
         let stored = self.manager.restore_session(session.id()).await?;
-        let worktrees = repository(config).await?;
+        // The owner runs the command in the log, too.
+        let worktrees = repository(config).await?.approve(config.programs.clone().unwrap_or_default());
         let (worktree, notices) = match (stored.worktree, &config.mark) {
             (Some(made), _) => self.return_to(&worktrees, session, &made).await?,
             (None, Some(mark)) => self.join(&worktrees, session, mark).await?,

@@ -165,6 +165,10 @@ fn an_incomplete_pin_is_removed_by_the_recovery() {
     let left: Vec<u64> =
         worktrees.snapshots(worktree.session()).unwrap().iter().map(|snapshot| snapshot.number).collect();
     assert_eq!((left, pin.name.ends_with("/1")), (vec![1], true));
+    // Where git cannot say what is missing, nothing is removed.
+    write(&fixture.repo().join(".git/refs/heads/broken"), format!("{}\n", "12".repeat(20)));
+    worktrees.recover().unwrap();
+    assert_eq!(worktrees.snapshots(worktree.session()).unwrap().len(), 1);
 }
 
 /// Deletes a worktree by other means than ours.

@@ -913,6 +913,37 @@ fn programs_of_a_repository_need_approval() {
     assert_eq!(run("four", &[]).stdout, "hello\n");
 }
 
+/// An imported log would have had `ls` run any program of the repository that it names.
+#[test]
+fn an_approval_in_a_log_is_for_its_owner_only() {
+    let project = Project::new();
+    let ran = project.fixture.dir.path().join("ran");
+    fs::write(project.repo().join(".git/info/attributes"), "README filter=noted\n").unwrap();
+    project.git(&["config", "filter.noted.clean", &format!("touch {}; cat", ran.display())]);
+    let with = |state: &str, args: &[&str]| {
+        let mut command = project.command(args);
+        command.env("XDG_STATE_HOME", project.fixture.dir.path().join(state));
+        support::run(command)
+    };
+    with("mine", &["run", "--worktree=fix", "--yes", "--", "sh", "-c", "echo more >> README"]).exits(0);
+    let looks: [&[&str]; 6] = [
+        &["ls", "--all"],
+        &["show", "fix"],
+        &["why", "fix"],
+        &["worktree", "ls"],
+        &["worktree", "diff", "fix"],
+        &["gc", "--older-than", "0s", "--dry-run"],
+    ];
+    for args in looks {
+        let _ = fs::remove_file(&ran);
+        with("theirs", args).exits(0);
+        assert!(!ran.exists(), "{args:?} ran a program");
+    }
+    // Control: it is run for the person who has approved it.
+    with("mine", &["show", "fix"]).exits(0);
+    assert!(ran.exists());
+}
+
 /// The owner of a program with a terminal has none itself, so that nobody was asked.
 #[test]
 fn programs_of_a_repository_are_asked_for_at_the_terminal() {

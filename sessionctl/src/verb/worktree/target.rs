@@ -44,7 +44,7 @@ impl Target {
                 let stored = stored.map_err(|error| Failure::from(error).about(id))?;
                 if let (Some(config), Some(made)) = (stored.config.worktree, stored.worktree) {
                     let worktrees =
-                        if repo.is_some() { here? } else { worktree::repository(&config).await? };
+                        if repo.is_some() { here? } else { open(Some(&config.repository)).await? };
                     return Ok(Self { session: id, worktrees, store, place: None, made: Some(made) });
                 }
                 let text = format!("session {id} has no worktree of its own");
@@ -275,13 +275,7 @@ pub(super) async fn open(dir: Option<&Path>) -> Result<Worktrees> {
         None => std::env::current_dir()
             .map_err(|error| Failure::invalid(format!("the current directory cannot be read: {error}")))?,
     };
-    let (worktrees, settings) = blocking(move || {
-        let worktrees = Worktrees::new(dir)?;
-        let settings = worktrees.unapproved_settings()?;
-        Ok::<_, WorktreeError>((worktrees, settings))
-    })
-    .await?;
-    Ok(if approval::are_approved_programs(&settings)? { worktrees.approve(settings) } else { worktrees })
+    Ok(blocking(move || Worktrees::new(dir).map(approval::with_approvals)).await?)
 }
 
 /// Creates the failure of asking for what was never removed.
